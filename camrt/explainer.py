@@ -1,0 +1,231 @@
+"""Explain images: photo → x → features → maps → scores → heatmap on the photo."""
+
+from __future__ import annotations
+
+import operator
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from camrt.bundle import Manifest, match_label, open_bundle
+from camrt.case import Case, probabilities
+from camrt.engine import MAX_MASKED_BATCH, Engine
+from camrt.errors import ParameterError, UnknownTarget, did_you_mean
+from camrt.explanation import Explanation, Run, Target
+from camrt.heatmap import Outcome, outcomes
+from camrt.image import preprocess_photo
+from camrt.methods import Method, get_method
+from camrt.photo import MAX_PIXELS, ImageSource, load_photo
+from camrt.providers import versions
+
+DEFAULT_METHOD = "cluster-cam"
+IMAGES_PER_GROUP = 8  # images of a list that go through the head together
+
+
+def load(
+    bundle: str | os.PathLike[str],
+    providers: Sequence[str] | str | None = None,
+    *,
+    max_masked_batch: int = MAX_MASKED_BATCH,
+    threads: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> Explainer:
+    """Open a bundle.
+
+    Parameters
+    ----------
+    bundle : path or name
+        A folder that `camrt export` wrote, or the name of a built-in one ("shapes").
+    providers : sequence of str, optional
+        Execution providers to try in order: ["cuda", "cpu"], ["cpu"], ["tensorrt", "cuda"], …  By default CUDA where
+        this ONNX Runtime has it, else the CPU; every result says which one ran.
+    max_masked_batch : int, default 64
+        Most masked images in one call; more go in chunks.
+    threads : int, default 0
+        Threads of one operator on the CPU; 0 is one per core.
+    max_pixels : int
+        Height × width of a photo above which it is not decoded.
+
+    Raises
+    ------
+    BundleError
+        The folder is no bundle, or not what its bundle.json says.
+    ProviderError
+        A provider is not installed or did not start.
+    """
+    engine = Engine(open_bundle(Path(bundle)), providers, max_masked_batch=max_masked_batch, threads=threads)
+    return Explainer(engine, max_pixels=max_pixels)
+
+
+class Explainer:
+    """A loaded bundle that explains images; one serves all threads.
+
+    Attributes
+    ----------
+    engine : Engine
+    manifest : Manifest
+        What bundle.json says.
+    """
+
+    def __init__(self, engine: Engine, *, max_pixels: int = MAX_PIXELS):
+        self.engine = engine
+        self.manifest: Manifest = engine.bundle.manifest
+        self.max_pixels = max_pixels
+
+    def __repr__(self) -> str:
+        m = self.manifest
+        return f"Explainer({m.name!r}, {m.classes} classes, {m.size[0]} x {m.size[1]}, cut at {m.layer.name!r}, {self.engine.provider})"
+
+    @overload
+    def explain(
+        self, image: list[ImageSource] | tuple[ImageSource, ...], *, target: int | str | None = ...,
+        targets: Sequence[int | str] | None = ..., top: int | None = ..., method: str = ..., **parameters: Any,
+    ) -> list[Explanation]: ...  # fmt: skip
+    @overload
+    def explain(
+        self, image: ImageSource, *, target: int | str | None = ..., targets: Sequence[int | str] | None = ...,
+        top: int | None = ..., method: str = ..., **parameters: Any,
+    ) -> Explanation: ...  # fmt: skip
+    def explain(
+        self,
+        image: Any,
+        *,
+        target: int | str | None = None,
+        targets: Sequence[int | str] | None = None,
+        top: int | None = None,
+        method: str = DEFAULT_METHOD,
+        **parameters: Any,
+    ) -> Explanation | list[Explanation]:
+        """Return where the network looked.
+
+        Parameters
+        ----------
+        image : path, bytes, array, or a list of them
+            As `camrt.photo.load_photo` takes it.  A list gives a list.
+        target : int or str, optional
+            The class to explain, by index or label.  One of `target`, `targets` and `top`; by default the top class.
+        targets : sequence of int or str, optional
+            Several classes; for methods whose masks do not depend on the class they cost what one costs.
+        top : int, optional
+            The so many most probable classes.
+        method : str, default "cluster-cam"
+            `camrt methods` lists them.
+        **parameters
+            The method's own.
+
+        Raises
+        ------
+        ImageError
+            An image cannot be read.
+        UnknownTarget, UnknownMethod, ParameterError
+            What was asked for is not there, or not allowed.
+        """
+        chosen = get_method(method)
+        settings = chosen.settings(parameters)
+        classes = self._asked_classes(target, targets, top)
+        if not isinstance(image, list | tuple):
+            return self._explain_group([image], classes, chosen, settings)[0]
+        groups = (image[i : i + IMAGES_PER_GROUP] for i in range(0, len(image), IMAGES_PER_GROUP))
+        return [explanation for group in groups for explanation in self._explain_group(group, classes, chosen, settings)]
+
+    def _explain_group(
+        self, images: Sequence[Any], classes: list[int] | int, method: Method, settings: dict[str, Any]
+    ) -> list[Explanation]:
+        started = time.perf_counter()
+        photos = [load_photo(image, self.max_pixels) for image in images]
+        decoded = time.perf_counter()
+        inputs = [preprocess_photo(photo.pixels, self.manifest.preprocess) for photo in photos]
+        ready = time.perf_counter()
+        case = Case(self.engine, np.stack([x for x, _ in inputs]))
+        case.targets = self._targets(case.logits, classes)
+        signed = method.run(case, **settings)
+        codes = outcomes(signed, case.features, case.finite, case.size)
+        timings = {"decode": (decoded - started) * 1e3, "preprocess": (ready - decoded) * 1e3} | case.timings
+        timings["total"] = (time.perf_counter() - started) * 1e3
+        run = Run(
+            method=method.name,
+            parameters=settings,
+            passes=case.passes,
+            masked_batch=case.masked_batch,
+            timings={stage: ms / len(photos) for stage, ms in timings.items()},
+            provider=self.engine.provider,
+            versions=versions(),
+            bundle=self.manifest.name,
+            bundle_sha256=self.engine.bundle.sha256,
+        )
+        fallback = ("provider_fallback",) * self.engine.fell_back
+        return [
+            Explanation(photo, chosen, maps, where, (*notes, *fallback), run)
+            for photo, chosen, maps, (_, where), notes in zip(
+                photos, self._describe(case, codes), signed, inputs, case.notes, strict=True
+            )
+        ]
+
+    # --- targets ----------------------------------------------------------------------------------------------------------
+    def _asked_classes(
+        self, target: int | str | None, targets: Sequence[int | str] | None, top: int | None
+    ) -> list[int] | int:
+        """Return the class indices that were asked for, or how many of the most probable ones."""
+        if sum(given is not None for given in (target, targets, top)) > 1:
+            raise ParameterError("Give one of target, targets and top, not several.")
+        if target is not None:
+            return [self.class_index(target)]
+        if targets is not None:
+            if isinstance(targets, str) or not len(targets):
+                raise ParameterError(f"targets must be a list of classes, got {targets!r}. For one class, use target.")
+            return [self.class_index(t) for t in targets]
+        if top is None:
+            return 1
+        if not isinstance(top, int | np.integer) or isinstance(top, bool) or not 1 <= top <= self.manifest.classes:
+            raise ParameterError(f"top must be a whole number from 1 to {self.manifest.classes}, got {top!r}.")
+        return int(top)
+
+    def class_index(self, target: int | str) -> int:
+        """Return the index of a class given by index or label.
+
+        Raises
+        ------
+        UnknownTarget
+            No class, or more than one, is meant.
+        """
+        labels, classes = self.manifest.labels, self.manifest.classes
+        if isinstance(target, str):
+            matches = match_label(labels, target)
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                listed = ", ".join(f"{i} ({labels[i]})" for i in matches)
+                raise UnknownTarget(f"{target!r} is the name of {len(matches)} classes: {listed}. Give the index.")
+            if not target.strip().lstrip("-").isdecimal():
+                names = [name.strip() for label in labels for name in label.split(",")]
+                advice = did_you_mean(target, names) if labels else " The bundle has no labels; give an index."
+                raise UnknownTarget(f"{self.manifest.name} has no class {target!r}.{advice}")
+            target = int(target)
+        try:
+            index = operator.index(target)
+        except TypeError:
+            raise UnknownTarget(f"A target is a class index or a label, got {target!r}.") from None
+        if isinstance(target, bool) or not 0 <= index < classes:
+            raise UnknownTarget(f"{self.manifest.name} has the classes 0…{classes - 1}, got {target!r}.")
+        return index
+
+    def _targets(self, logits: np.ndarray, classes: list[int] | int) -> np.ndarray:
+        """Return the class indices (N, T), for `top` by falling logit, ties to the lowest index."""
+        if isinstance(classes, list):
+            return np.repeat(np.array([classes]), len(logits), axis=0)
+        return np.argsort(-np.nan_to_num(logits, nan=-np.inf), axis=1, kind="stable")[:, :classes]
+
+    def _describe(self, case: Case, codes: np.ndarray) -> list[tuple[Target, ...]]:
+        with np.errstate(invalid="ignore", over="ignore"):
+            p = np.take_along_axis(probabilities(case.logits, self.manifest.kind), case.targets, axis=1)
+        return [
+            tuple(
+                Target(int(index), self.manifest.label(int(index)), float(probability), Outcome(int(code)))
+                for index, probability, code in zip(*rows, strict=True)
+            )
+            for rows in zip(case.targets, p, codes, strict=True)
+        ]

@@ -1,0 +1,223 @@
+"""The result of one explanation: heatmaps per target, what really ran, and how to look at it."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camrt.errors import ExplanationError, ParameterError
+from camrt.files import write_together
+from camrt.heatmap import Outcome, heatmap
+from camrt.image import Geometry, restore
+from camrt.photo import Photo
+from camrt.render import encode_png, overlay
+
+
+@dataclass(frozen=True)
+class Target:
+    """One class that was explained.
+
+    Attributes
+    ----------
+    index : int
+    label : str
+    probability : float
+        p of the class on the whole image; NaN where the network gave none.
+    outcome : Outcome
+    """
+
+    index: int
+    label: str
+    probability: float
+    outcome: Outcome
+
+    @property
+    def name(self) -> str:
+        """Return the first of the label's comma-separated names."""
+        return self.label.split(",")[0].strip() or str(self.index)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What really ran.
+
+    Attributes
+    ----------
+    method : str
+    parameters : mapping
+        All of the method's, with their values.
+    passes : int
+        Forward passes this image took.  The black baseline's own pass runs once per explainer and is not among them.
+    masked_batch : int
+        Masked images in one call.
+    timings : mapping of str to float
+        Milliseconds per stage; a stage that several images shared counts in equal parts.
+    provider : str
+    versions : mapping of str to str
+    bundle : str
+        Its name, and
+    bundle_sha256 : str
+        the SHA-256 of its bundle.json.
+    """
+
+    method: str
+    parameters: Mapping[str, Any]
+    passes: int
+    masked_batch: int
+    timings: Mapping[str, float]
+    provider: str
+    versions: Mapping[str, str]
+    bundle: str
+    bundle_sha256: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where the network looked, for every target.
+
+    Attributes
+    ----------
+    photo : Photo
+    targets : tuple of Target, length T
+    maps : ndarray of shape (T, h, w), float32
+        Signed maps at feature resolution.
+    geometry : Geometry
+        Where the network's window lies on the photo.
+    notes : tuple of str
+        What happened on the way: "fewer_clusters", "empty_cluster_reseeded", "chunk_halved", "provider_fallback".
+    run : Run
+        What really ran.
+    """
+
+    photo: Photo
+    targets: tuple[Target, ...]
+    maps: np.ndarray
+    geometry: Geometry
+    notes: tuple[str, ...]
+    run: Run
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{t.name} {t.probability:.2f}" for t in self.targets)
+        return f"Explanation({self.photo.name!r}: {named}; {self.run.method}, maps {self.maps.shape})"
+
+    @property
+    def network_heatmap(self) -> np.ndarray:
+        """The heatmaps over the network's input: (T, H, W), float32 in [0, 1]."""
+        return heatmap(self.maps, self.geometry.network)
+
+    @property
+    def heatmap(self) -> np.ndarray:
+        """The heatmaps on the photo: (T, H0, W0), float32 in [0, 1]; 0 where the network did not look.
+
+        Computed on every access.
+        """
+        return np.stack([self._on_photo(i) for i in range(len(self.targets))])
+
+    def _on_photo(self, i: int) -> np.ndarray:
+        return restore(heatmap(self.maps[i], self.geometry.network), self.geometry)
+
+    def overlay(self, target: int = 0, *, alpha: float = 0.5, colormap: str = "turbo") -> np.ndarray:
+        """Return the photo with one target's heatmap over it, (H0, W0, 3) uint8 RGB.
+
+        Parameters
+        ----------
+        target : int, default 0
+            Position among `targets`.
+        alpha : float in [0, 1], default 0.5
+            Weight of the heatmap's colours.
+        colormap : {"turbo", "inferno", "viridis", "jet"}
+        """
+        if not 0 <= target < len(self.targets):
+            raise ParameterError(f"overlay: this explanation has targets 0…{len(self.targets) - 1}, got {target}.")
+        seen = self.geometry.seen()
+        return overlay(self.photo.pixels, self._on_photo(target), seen, alpha=alpha, colormap=colormap)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the pixels, as explanation.json has it."""
+        where = self.geometry
+        return {
+            "image": self.photo.source or self.photo.name,
+            "width": where.photo[1],
+            "height": where.photo[0],
+            "targets": [
+                {
+                    "index": t.index,
+                    "label": t.label,
+                    "probability": t.probability if math.isfinite(t.probability) else None,
+                    "outcome": t.outcome.word,
+                }
+                for t in self.targets
+            ],
+            "notes": list(self.notes),
+            "method": self.run.method,
+            "parameters": dict(self.run.parameters),
+            "passes": self.run.passes,
+            "masked_batch": self.run.masked_batch,
+            "milliseconds": {stage: round(ms, 3) for stage, ms in self.run.timings.items()},
+            "provider": self.run.provider,
+            "versions": dict(self.run.versions),
+            "bundle": {"name": self.run.bundle, "sha256": self.run.bundle_sha256},
+            "geometry": {
+                "resized": list(where.resized), "top": where.top, "left": where.left, "network": list(where.network)
+            },
+        }  # fmt: skip
+
+    def save(self, folder: str | Path, name: str | None = None, *, alpha: float = 0.5, colormap: str = "turbo") -> list[Path]:
+        """Write the overlays, the heatmaps and explanation.json; all of them or none.
+
+        Parameters
+        ----------
+        folder : path
+            Made where it is missing; files of the same names are replaced.
+        name : str, optional
+            What the files' names start with; by default the photo's name.
+
+        Returns
+        -------
+        list of Path
+            NAME.TARGET.png for every target, NAME.npy (T, H0, W0) float32, NAME.explanation.json.
+
+        Raises
+        ------
+        ExplanationError
+            The folder cannot be written to.
+        """
+        stem = slug(name or self.photo.name)
+        array = io.BytesIO()
+        np.save(array, self.heatmap)
+        overlays = [f"{stem}.{file_name}.png" for file_name in self._target_file_names()]
+        contents = {
+            file_name: encode_png(self.overlay(i, alpha=alpha, colormap=colormap)) for i, file_name in enumerate(overlays)
+        }
+        contents[f"{stem}.npy"] = array.getvalue()
+        described = self.to_json() | {"files": {"overlays": overlays, "heatmap": f"{stem}.npy"}}
+        contents[f"{stem}.explanation.json"] = (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
+        try:
+            return write_together(Path(folder), contents)
+        except OSError as error:
+            raise ExplanationError(
+                f"{folder}: the explanation of {stem!r} cannot be written ({error.strerror or error}); nothing was changed."
+            ) from None
+
+    def _target_file_names(self) -> list[str]:
+        names = [slug(t.name) for t in self.targets]
+        return [
+            n if names.count(n) == 1 else f"{n}-{t.index}" for n, t in zip(names, self.targets, strict=True)
+        ]
+
+
+def slug(text: str) -> str:
+    """Return text as a part of a file name: letters, digits, dots, dashes; everything else becomes an underscore.
+
+    >>> slug("great white shark")
+    'great_white_shark'
+    """
+    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:100] or "image"

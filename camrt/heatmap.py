@@ -1,0 +1,54 @@
+"""From signed maps to heatmaps, in one place for every method: heatmap = N(ReLU(up(map))), and how it came out."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from camrt.image import upsample
+
+
+class Outcome(IntEnum):
+    """How one target's heatmap came out; every one but OK has a heatmap of zeros."""
+
+    OK = 0
+    FLAT_MAP = 1  # the features, or the map, are the same everywhere
+    NO_POSITIVE_EVIDENCE = 2  # nowhere does the map speak for the class
+    NOT_FINITE = 3  # the network or the method gave NaN or infinity
+
+    @property
+    def word(self) -> str:
+        """Return the name as results write it: "no_positive_evidence"."""
+        return self.name.lower()
+
+
+def heatmap(signed: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return N(ReLU(up(map))) (…, H, W) in [0, 1] of signed maps (…, h, w); zeros where that is flat or not finite."""
+    positive = np.maximum(upsample(signed, size), 0)
+    low, high = positive.min(axis=(-2, -1), keepdims=True), positive.max(axis=(-2, -1), keepdims=True)
+    span = high - low
+    usable = np.isfinite(span) & (span > 0)
+    with np.errstate(invalid="ignore"):
+        return np.where(usable, (positive - low) / np.where(usable, span, 1), 0).astype(np.float32)
+
+
+def outcomes(signed: np.ndarray, features: np.ndarray, finite: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the outcome (N, T), int64, of every target.
+
+    Parameters
+    ----------
+    signed : ndarray of shape (N, T, h, w)
+    features : ndarray of shape (N, C, h, w)
+    finite : ndarray of shape (N,), bool
+        The network itself was finite.
+    size : (int, int)
+        H and W.
+    """
+    up = upsample(np.nan_to_num(signed, nan=0, posinf=0, neginf=0), size)
+    low, high = up.min(axis=(-2, -1)), up.max(axis=(-2, -1))
+    failed = ~(np.isfinite(signed).all(axis=(-2, -1)) & finite[:, None])
+    flat_features = (features == features[..., :1, :1]).all(axis=(1, 2, 3))[:, None]
+    conditions = (failed, flat_features | ((low == high) & (high != 0)), high <= 0)
+    codes = (Outcome.NOT_FINITE, Outcome.FLAT_MAP, Outcome.NO_POSITIVE_EVIDENCE)
+    return np.select([np.broadcast_to(c, high.shape) for c in conditions], [int(c) for c in codes], int(Outcome.OK))

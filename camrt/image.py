@@ -1,0 +1,195 @@
+"""Between a photo and the network: preprocess it, upsample maps, bring a heatmap back onto the photo.
+
+The only place where anything is resized.  Bilinear interpolation has half-pixel centres everywhere: `cv2.resize` on
+float32 equals the ONNX operator Resize (linear, half_pixel) to 1.2e-7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from camrt.errors import ImageError
+from camrt.preprocess import LETTERBOX, MAX_SIDE, Preprocess
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_GROW = {"area": cv2.INTER_LINEAR, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+_SHRINK = _GROW | {"area": cv2.INTER_AREA}
+
+BLUR_KERNEL = 51  # pixels, and
+BLUR_SIGMA = 50.0  # pixels: the blurred baseline of Group-CAM (Zhang et al., arXiv 2103.13859)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the network's window lies on the photo.
+
+    Attributes
+    ----------
+    photo : (int, int)
+        Height and width of the photo.
+    resized : (int, int)
+        Height and width after resizing.
+    top, left : int
+        Where the network's window starts in the resized photo; negative where the photo is padded.
+    network : (int, int)
+        Height and width of the network's input.
+    """
+
+    photo: tuple[int, int]
+    resized: tuple[int, int]
+    top: int
+    left: int
+    network: tuple[int, int]
+
+    def seen(self) -> np.ndarray:
+        """Return (H0, W0) bool: the photo's pixels whose centres the network saw."""
+        rows, columns = (
+            (lambda centres: (centres >= start) & (centres < start + window))((np.arange(n) + 0.5) * resized / n)
+            for n, resized, start, window in zip(
+                self.photo, self.resized, (self.top, self.left), self.network, strict=True
+            )
+        )
+        return rows[:, None] & columns[None, :]
+
+
+def geometry(photo: tuple[int, int], preprocess: Preprocess) -> Geometry:
+    """Return where the network's window lies on a photo of height and width `photo`."""
+    height, width = preprocess.size
+    if preprocess.resize == LETTERBOX:
+        ratio = min(height / photo[0], width / photo[1])
+        resized = (max(1, round(photo[0] * ratio)), max(1, round(photo[1] * ratio)))
+    elif isinstance(preprocess.resize, int):
+        ratio = preprocess.resize / min(photo)
+        resized = (max(preprocess.resize, round(photo[0] * ratio)), max(preprocess.resize, round(photo[1] * ratio)))
+        resized = (resized[0], preprocess.resize) if photo[0] >= photo[1] else (preprocess.resize, resized[1])
+    else:
+        assert isinstance(preprocess.resize, tuple)
+        resized = (preprocess.resize[1], preprocess.resize[0])
+    if max(resized) > MAX_SIDE:
+        raise ImageError(
+            f"A photo of {photo[1]} x {photo[0]} pixels would be resized to {resized[1]} x {resized[0]}; "
+            f"the limit is {MAX_SIDE} a side. Crop the photo."
+        )
+    top, left = round((resized[0] - height) / 2), round((resized[1] - width) / 2)
+    return Geometry(photo, resized, top, left, (height, width))
+
+
+def preprocess_photo(pixels: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray, Geometry]:
+    """Return the network's input for a photo, and where it lies on the photo.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (H0, W0, 3), uint8 RGB
+
+    Returns
+    -------
+    x : ndarray of shape (C, H, W), float32
+        Channels in the network's order; padding is 0, the mean colour.
+    where : Geometry
+    """
+    where = geometry((pixels.shape[0], pixels.shape[1]), preprocess)
+    height, width = preprocess.size
+    top, left = max(where.top, 0), max(where.left, 0)
+    window = _resize(pixels, where, preprocess.interpolation)[top : top + height, left : left + width]
+    planes = window.transpose(2, 0, 1)
+    if preprocess.channels == 1:
+        planes = np.tensordot(_LUMA, planes, 1)[None]
+    elif preprocess.color == "bgr":
+        planes = planes[::-1]
+    gain = (preprocess.scale / np.array(preprocess.std)).astype(np.float32)
+    offset = (-np.array(preprocess.mean) / preprocess.std).astype(np.float32)
+    x = np.zeros((preprocess.channels, height, width), np.float32)
+    inside = x[:, max(-where.top, 0) :, max(-where.left, 0) :][:, : window.shape[0], : window.shape[1]]
+    np.multiply(planes, gain[:, None, None], out=inside)
+    inside += offset[:, None, None]
+    return x, where
+
+
+def _resize(pixels: np.ndarray, where: Geometry, interpolation: str) -> np.ndarray:
+    if where.resized == where.photo:
+        return pixels
+    shrinks = where.resized[0] < where.photo[0]
+    flag = (_SHRINK if shrinks else _GROW)[interpolation]
+    return np.asarray(cv2.resize(pixels, where.resized[::-1], interpolation=flag))
+
+
+def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return maps (…, h, w) as (…, H, W) float32, bilinear with half-pixel centres."""
+    planes = maps.reshape(-1, *maps.shape[-2:]).astype(np.float32, copy=False)
+    out = np.empty((len(planes), *size), np.float32)
+    for plane, target in zip(planes, out, strict=True):
+        cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    return out.reshape(*maps.shape[:-2], *size)
+
+
+def upsampled_range(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and greatest value of every upsampled map without upsampling it.
+
+    Within a cell of four neighbouring values the bilinear surface takes its extremes at the corners of the grid of
+    samples that fall into the cell, so the first and last sample of each cell are enough: at most (2h + 2) × (2w + 2) of
+    the H × W.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (…, h, w), float32
+    size : (int, int)
+        H and W.
+
+    Returns
+    -------
+    low, high : ndarray of shape (…, 1, 1), float32
+    """
+    samples = maps
+    for axis, length in ((-2, size[0]), (-1, size[1])):
+        samples = _interpolate(samples, axis, *_extreme_samples(maps.shape[axis], length))
+    return samples.min(axis=(-2, -1), keepdims=True), samples.max(axis=(-2, -1), keepdims=True)
+
+
+def _extreme_samples(n: int, out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (cell, fraction) of the first and last sample in each of the n + 1 cells, when n values become `out`."""
+    position = (np.arange(out) + 0.5) * n / out - 0.5
+    cell = np.floor(position).astype(int)
+    edge = np.diff(cell, prepend=cell[0] - 1, append=cell[-1] + 1) != 0
+    keep = edge[:-1] | edge[1:]
+    position, cell = np.clip(position[keep], 0, n - 1), np.clip(cell[keep], 0, n - 1)
+    return cell, (position - cell).astype(np.float32)
+
+
+def _interpolate(maps: np.ndarray, axis: int, cell: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """Return the linear interpolation along `axis` at `cell + fraction`."""
+    after = np.take(maps, np.minimum(cell + 1, maps.shape[axis] - 1), axis)
+    before = np.take(maps, cell, axis)
+    return before + (after - before) * (fraction[:, None] if axis == -2 else fraction)
+
+
+def normalise(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return N(up(maps)) before its upsampling: (M − low)/(high − low), zeros for a flat map.
+
+    Upsampling is linear and keeps constants, so up(normalise(M)) = N(up(M)) to 5e-7.
+    """
+    low, high = upsampled_range(maps, size)
+    span = high - low
+    return np.where(span > 0, (maps - low) / np.where(span > 0, span, 1), 0).astype(np.float32)
+
+
+def blur(x: np.ndarray) -> np.ndarray:
+    """Return images (N, C, H, W) blurred by the 51 × 51 Gaussian of σ 50, reflected at the border."""
+    planes = [
+        cv2.GaussianBlur(plane, (BLUR_KERNEL, BLUR_KERNEL), BLUR_SIGMA, borderType=cv2.BORDER_REFLECT_101)
+        for plane in x.reshape(-1, *x.shape[-2:])
+    ]
+    return np.stack(planes).reshape(x.shape)
+
+
+def restore(heatmap: np.ndarray, where: Geometry) -> np.ndarray:
+    """Return a heatmap (H, W) of the network's window as (H0, W0) on the photo; 0 where the network did not look."""
+    height, width = where.network
+    top, left = max(where.top, 0), max(where.left, 0)
+    inside = heatmap[max(-where.top, 0) :, max(-where.left, 0) :][: where.resized[0], : where.resized[1]]
+    bottom, right = where.resized[0] - top - inside.shape[0], where.resized[1] - left - inside.shape[1]
+    whole = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    on_photo = upsample(whole, where.photo)
+    return np.where(where.seen(), on_photo, np.float32(0))

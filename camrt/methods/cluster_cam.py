@@ -1,0 +1,135 @@
+"""Cluster-CAM: cluster the feature maps, mask the image with each cluster's mean, merge by what the network then says.
+
+Z. Feng, H. Ji, M. Daković, X. Cui, M. Zhu, L. Stanković, "Cluster-CAM: Cluster-weighted visual interpretation of CNNs'
+decision in image classification", Neural Networks 178, 2024, 106473 (arXiv 2302.01642).
+
+    M_k = mean of A_i over cluster S_k        m_k = N(up(M_k))        s_k = p_c(x ⊙ m_k + b ⊙ (1 − m_k))
+    heatmap = N(ReLU(cognition-base − cognition-scissors))
+
+The paper says that the base is forged from the clusters that speak for the class and the scissors from the others; its
+authors published no code, so three readings are offered, each a weighted sum Σ w_k m_k:
+
+    positive   w_k = ReLU(s_k − s_0), s_0 the baseline's score: no scissors
+    evidence   w_k = s_k − mean_j s_j: base from the positive, scissors from the negative
+    extremes   w = 1 for the highest score, −1 for the lowest, 0 between
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from camrt.image import normalise
+from camrt.kmeans import Clustering, elbow, group_means, kmeans
+from camrt.methods.registry import Parameter, method
+
+if TYPE_CHECKING:
+    from camrt.case import Case
+
+MERGES = ("positive", "evidence", "extremes")
+
+
+def cluster_maps(
+    features: np.ndarray, clusters: int | str = 10, *, metric: str = "euclidean", seed: int = 0
+) -> tuple[np.ndarray, list[list[str]]]:
+    """Return the mean feature map of every cluster.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, C, h, w), float32
+    clusters : int or "auto"
+        K, or the elbow of the inertia.
+    metric : {"euclidean", "cosine"}
+        "cosine" clusters the maps scaled to unit length: by where they fire, not by how strongly.
+    seed : int
+
+    Returns
+    -------
+    maps : ndarray of shape (N, K, h, w), float32
+        Where an image has fewer distinct feature maps than K, its last maps are zero.
+    notes : list of list of str
+        For each image, what happened on the way: "fewer_clusters", "empty_cluster_reseeded".
+    """
+    points = features.reshape(*features.shape[:2], -1)
+    found = [_cluster(p, clusters, metric, seed) for p in points]
+    most = max(len(clustering.centers) for clustering in found)
+    maps = np.stack([group_means(p, f.labels, most) for p, f in zip(points, found, strict=True)])
+    notes = [
+        ["fewer_clusters"] * (clusters != "auto" and len(f.centers) < int(clusters))
+        + ["empty_cluster_reseeded"] * f.reseeded
+        for f in found
+    ]
+    return maps.reshape(len(features), most, *features.shape[2:]), notes
+
+
+def _cluster(points: np.ndarray, clusters: int | str, metric: str, seed: int) -> Clustering:
+    if metric == "cosine":
+        points = points / np.maximum(np.abs(points).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        points = points / np.maximum(np.sqrt(np.einsum("cd,cd->c", points, points))[:, None], 1)
+    return elbow(points, seed=seed) if clusters == "auto" else kmeans(points, int(clusters), seed=seed)
+
+
+def cluster_weights(scores: np.ndarray, baseline: np.ndarray, merge: str) -> np.ndarray:
+    """Return w (N, K, T) from the scores s (N, K, T) and the baseline's s_0 (N, T)."""
+    if merge == "positive":
+        return np.maximum(scores - baseline[:, None], 0)
+    if merge == "evidence":
+        return scores - scores.mean(axis=1, keepdims=True)
+    weights = np.zeros_like(scores)
+    np.put_along_axis(weights, scores.argmax(axis=1)[:, None], 1, axis=1)
+    lowest = scores.argmin(axis=1)[:, None]
+    np.put_along_axis(weights, lowest, np.take_along_axis(weights, lowest, axis=1) - 1, axis=1)
+    return weights
+
+
+def cluster_cam(
+    maps: np.ndarray, scores: np.ndarray, baseline: np.ndarray, size: tuple[int, int], merge: str = "positive"
+) -> np.ndarray:
+    """Return the signed map Σ_k w_k m_k at feature resolution.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (N, K, h, w)
+        Mean feature map of every cluster.
+    scores : ndarray of shape (N, K, T)
+        s_k of every target.
+    baseline : ndarray of shape (N, T)
+        s_0 of every target.
+    size : (int, int)
+        H and W: the least and greatest values are those of the upsampled maps.
+    merge : {"positive", "evidence", "extremes"}
+
+    Returns
+    -------
+    ndarray of shape (N, T, h, w), float32
+    """
+    weights = cluster_weights(scores, baseline, merge)
+    return np.einsum("nkt,nkhw->nthw", weights, normalise(maps, size)).astype(np.float32)
+
+
+@method(
+    "cluster-cam",
+    needs="masked images",
+    passes="1 + K (blur: 2 + K)",
+    citation="Feng et al., Neural Networks 178, 2024, 106473 (arXiv 2302.01642)",
+    parameters={
+        "clusters": Parameter(10, "K, how many masked images; auto takes the elbow of the inertia", ("auto",), least=1),
+        "merge": Parameter("positive", "how the clusters' maps are weighted by their scores", MERGES),
+        "metric": Parameter("euclidean", "distance between feature maps", ("euclidean", "cosine")),
+        "baseline": Parameter("black", "what shows where the mask is 0", ("black", "blur")),
+        "score": Parameter("probability", "what the masked images are judged by", ("probability", "logit")),
+        "masking": Parameter("image", "what the clusters mask", ("image",)),
+        "seed": Parameter(0, "of the clustering", least=0),
+    },
+)
+def run(
+    case: Case, *, clusters: int | str, merge: str, metric: str, baseline: str, score: str, masking: str, seed: int
+) -> np.ndarray:
+    """Return the signed maps (N, T, h, w) of a case."""
+    with case.stage("cluster"):
+        maps, notes = cluster_maps(case.features, clusters, metric=metric, seed=seed)
+    case.note(notes)
+    scores, floor = case.masked_scores(maps, baseline=baseline, score=score)
+    with case.stage("merge"):
+        return cluster_cam(maps, scores, floor, case.size, merge)

@@ -1,0 +1,128 @@
+"""The catalogue of methods: a dict, a decorator, and a lookup that suggests the nearest name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from camrt.errors import ParameterError, UnknownMethod, did_you_mean
+
+METHODS: dict[str, Method] = {}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What one parameter of a method may be.
+
+    Attributes
+    ----------
+    default : int, float or str
+        Also tells the type of the numbers that are allowed.
+    help : str
+        One line.
+    choices : tuple of str
+        The words that are allowed.
+    least : float or None
+        The least number that is allowed; None where only words are.
+    """
+
+    default: int | float | str
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+
+    @property
+    def allowed(self) -> str:
+        """Say what is allowed: "a whole number of at least 1, or one of auto"."""
+        number = "a whole number" if isinstance(self.default, int) else "a number"
+        words = f"{'one of ' if len(self.choices) > 1 else ''}{', '.join(self.choices)}"
+        parts = ([f"{number} of at least {self.least:g}"] if self.least is not None else []) + [words] * bool(self.choices)
+        return " or ".join(parts)
+
+    def check(self, name: str, value: Any) -> int | float | str:
+        """Return the value in its own type; text that is a number counts as one."""
+        if isinstance(value, str) and value in self.choices:
+            return value
+        kind = type(self.default) if isinstance(self.default, int | float) else float
+        if self.least is not None and not isinstance(value, bool):
+            try:
+                number = kind(value)
+            except (TypeError, ValueError, OverflowError):
+                number = None
+            if number is not None and number >= self.least and (isinstance(value, str) or number == value):
+                return number
+        raise ParameterError(f"{name} must be {self.allowed}, got {value!r}.{did_you_mean(str(value), self.choices)}")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to compute a heatmap.
+
+    Attributes
+    ----------
+    name : str
+        As users write it, "cluster-cam".
+    run : callable
+        (case, **parameters) → signed maps (N, T, h, w).
+    needs : str
+        What it asks of the network: "masked images", "gradients", "tail".
+    passes : str
+        Forward passes an image, as a formula.
+    citation : str
+        The paper.
+    parameters : mapping of str to Parameter
+    """
+
+    name: str
+    run: Callable[..., np.ndarray]
+    needs: str
+    passes: str
+    citation: str
+    parameters: Mapping[str, Parameter]
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every parameter's value, the given ones checked.
+
+        Raises
+        ------
+        ParameterError
+            A name is unknown or a value is not allowed.
+        """
+        for name in given:
+            if name not in self.parameters:
+                known = ", ".join(self.parameters)
+                raise ParameterError(
+                    f"{self.name} has no parameter {name!r}.{did_you_mean(name, self.parameters)} It has: {known}."
+                )
+        return {
+            name: parameter.check(name, given[name]) if name in given else parameter.default
+            for name, parameter in self.parameters.items()
+        }
+
+
+def method(
+    name: str, *, needs: str, passes: str, citation: str, parameters: Mapping[str, Parameter]
+) -> Callable[[Callable[..., np.ndarray]], Callable[..., np.ndarray]]:
+    """Enter the decorated function into the catalogue."""
+
+    def enter(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        METHODS[name] = Method(name, run, needs, passes, citation, parameters)
+        return run
+
+    return enter
+
+
+def get_method(name: str) -> Method:
+    """Return the method of that name.
+
+    Raises
+    ------
+    UnknownMethod
+        There is none; the nearest name is suggested.
+    """
+    if name not in METHODS:
+        raise UnknownMethod(f"There is no method {name!r}.{did_you_mean(name, METHODS)} Known: {', '.join(METHODS)}.")
+    return METHODS[name]

@@ -1,0 +1,151 @@
+"""Execution providers: resolve their names, open a session on them, and say which one really runs.
+
+The only module that mentions ONNX Runtime's options.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from camrt.errors import BundleError, ProviderError, did_you_mean
+
+try:
+    import onnxruntime as ort
+except ImportError as error:
+    raise ImportError(
+        "camrt needs ONNX Runtime: pip install 'camrt[cpu]', or 'camrt[gpu]' on a machine with CUDA. "
+        "The two packages exclude each other, so camrt installs neither by itself."
+    ) from error
+
+NAMES = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+SHORT = {long: short for short, long in NAMES.items()}
+DEFAULT = ("cuda", "cpu")  # tried in this order, as far as installed
+CUDA_FAMILY = ("cuda", "tensorrt")  # features, masks and logits stay in the GPU's memory
+INSTALL = {
+    "cuda": "Install the CUDA build: pip uninstall onnxruntime; pip install 'camrt[gpu]'",
+    "tensorrt": "Install the CUDA build and TensorRT: pip install 'camrt[gpu]' tensorrt",
+}
+_PROVIDER_OPTIONS: dict[str, dict[str, Any]] = {
+    # TF32 rounds products to 10 bits: off, so that results equal the CPU's to 1e-4.
+    "cuda": {"use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"},
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The providers to try, in order, and whether they were asked for by name."""
+
+    names: tuple[str, ...]
+    explicit: bool
+
+
+def available() -> tuple[str, ...]:
+    """Return the short names of the providers in this build of ONNX Runtime."""
+    return tuple(SHORT.get(name, name) for name in ort.get_available_providers())
+
+
+def choose(providers: Sequence[str] | str | None) -> Choice:
+    """Return the providers to use.
+
+    Parameters
+    ----------
+    providers : sequence of str, optional
+        Short names ("cuda") or ONNX Runtime's own.  By default CUDA where this build has it, else the CPU.
+
+    Raises
+    ------
+    ProviderError
+        A name is unknown or not in this build.
+    """
+    have = available()
+    if providers is None:
+        return Choice(tuple(name for name in DEFAULT if name in have), explicit=False)
+    names = tuple(SHORT.get(n, n) for n in ([providers] if isinstance(providers, str) else providers))
+    if not names:
+        raise ProviderError(f"The list of providers is empty. Name some of: {', '.join(have)}.")
+    for name in names:
+        if name not in NAMES and name not in have:
+            raise ProviderError(f"There is no provider {name!r}.{did_you_mean(name, NAMES)} Known: {', '.join(NAMES)}.")
+        if name not in have:
+            raise ProviderError(
+                f"Provider {name!r} is not in this onnxruntime {ort.__version__} (it has: {', '.join(have)}). "
+                f"{INSTALL.get(name, f'Install a build of ONNX Runtime with {NAMES[name]}')}, or pass providers=['cpu']."
+            )
+    return Choice(names, explicit=True)
+
+
+def open_session(path: Path, choice: Choice, threads: int = 0) -> tuple[ort.InferenceSession, str]:
+    """Return a session on the first provider that starts, and that provider's name.
+
+    The file is opened by path, so ONNX Runtime maps the external weights instead of copying them.
+
+    Parameters
+    ----------
+    threads : int, default 0
+        Threads of one operator on the CPU; 0 is one per core.
+
+    Raises
+    ------
+    ProviderError
+        The first provider did not start, and no other was allowed by name.
+    BundleError
+        ONNX Runtime refused the graph.
+    """
+    if "cuda" in choice.names or "tensorrt" in choice.names:
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    # Each session has its own pool; spinning threads of idle sessions would take the cores from the one at work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    wanted = [(NAMES.get(name, name), _PROVIDER_OPTIONS.get(name, {})) for name in choice.names]
+    try:
+        session = ort.InferenceSession(str(path), options, providers=wanted)
+    except Exception as error:  # ONNX Runtime's exceptions have no common public base
+        raise _refusal(path, choice, error) from error
+    running = SHORT.get(session.get_providers()[0], session.get_providers()[0])
+    if running != choice.names[0]:
+        _report_fallback(choice, running)
+    return session, running
+
+
+def _refusal(path: Path, choice: Choice, error: Exception) -> Exception:
+    text = " ".join(str(error).split())[:300]
+    if choice.names[0] != "cpu" and "ExecutionProvider" in text:
+        return ProviderError(f"Provider {choice.names[0]!r} did not start: {text}. {INSTALL.get(choice.names[0], '')}")
+    return BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {text}")
+
+
+def _report_fallback(choice: Choice, running: str) -> None:
+    """Refuse a fallback that was not asked for; warn of one that was allowed."""
+    wanted = choice.names[0]
+    message = f"Provider {wanted!r} is installed but did not start; ONNX Runtime fell back to {running!r}."
+    if choice.explicit and running not in choice.names:
+        advice = f"Check the driver and the CUDA libraries, or allow the fallback: providers=['{wanted}', '{running}']."
+        raise ProviderError(f"{message} {advice}")
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether ONNX Runtime failed because the device's memory is full."""
+    text = str(error).lower()
+    return any(sign in text for sign in ("failed to allocate memory", "out of memory", "bad allocation", "bad_alloc"))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result reports."""
+    from camrt import __version__
+
+    return {"camrt": __version__, "onnxruntime": ort.__version__}

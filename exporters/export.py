@@ -1,0 +1,263 @@
+"""Make a bundle: read the source, bring it to normal form, choose the layer, cut, prove, write."""
+
+from __future__ import annotations
+
+import copy
+import json
+import secrets
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from camrt import __version__
+from camrt.bundle import MANIFEST, WEIGHTS, Layer, Manifest, Source, Split, Tensor, sha256_of
+from camrt.errors import ExportError
+from camrt.preprocess import Preprocess, from_description, imagenet, squash
+from exporters.graph import Graph
+from exporters.labels import read_labels
+from exporters.layers import AUTO, LayerChoice, find_layer, list_layers
+from exporters.passes import Normal, normalise
+from exporters.proof import onnx_reference, prove
+from exporters.source import SourceModel, read_source
+from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, head, rename_interface, score, tail, to_model
+from exporters.weights import write_weights
+
+PRESETS: dict[str, Callable[[tuple[int, int]], Preprocess]] = {"imagenet": imagenet}
+NO_GRADIENT = f"camrt {__version__} writes no gradient graphs"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A source in normal form, ready to be looked at or cut."""
+
+    source: SourceModel
+    normal: Normal
+    graph: Graph
+
+
+def layers(source: Any, *, weights: str | Path | None = None, size: tuple[int, int] | None = None, output: str | None = None) -> list[LayerChoice]:
+    """Return where a model can be cut, best first.
+
+    Parameters are those of `export`.
+    """
+    prepared = _prepare(source, weights, size, output)
+    return list_layers(prepared.graph, prepared.normal.image, prepared.normal.logits)
+
+
+def export(
+    source: Any,
+    target: str | Path,
+    *,
+    layer: str = AUTO,
+    labels: str | Path | list[str] | None = None,
+    preprocess: Preprocess | Mapping[str, Any] | str | Path | None = None,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+    output: str | None = None,
+    name: str | None = None,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Manifest:
+    """Cut a CNN into a bundle.
+
+    Parameters
+    ----------
+    source : path, str or nn.Module
+        An .onnx file; "package.module:factory", called without arguments; or a module in memory.
+    target : path
+        The folder to write.  It appears whole or not at all.
+    layer : str, default "auto"
+        Tensor name, node name or PyTorch module path.
+    labels : path or list of str, optional
+        A .txt with one label a line, or a .json list or dict; as many as there are classes.
+    preprocess : Preprocess, mapping or path of a JSON file, optional
+        Either of bundle.json's `preprocess` block, or of a file that holds one under that key.
+    preset : {"imagenet"}, optional
+        The preprocessing to start from; by default the photo is squashed to H × W, RGB, pixel / 255.
+    overrides : mapping, optional
+        Single values of the preprocessing: scale, mean, std, resize, crop, color, interpolation.
+    weights : path, optional
+        State dict (.pt, .pth, .safetensors) for a factory.
+    size : (int, int), optional
+        Height and width, for PyTorch (default 224 × 224) and for models that leave them open.
+    output : str, optional
+        The output to explain, where there are several.
+    name : str, optional
+        The bundle's name; by default the folder's.
+    force : bool
+        Replace an existing bundle.
+    progress : callable, optional
+        Called with the name of each step.
+
+    Raises
+    ------
+    ExportError
+        The model cannot be cut there, the split does not reproduce it, or the target exists.
+    """
+    target = Path(target)
+    _check_target(target, force)
+    progress("read")
+    prepared = _prepare(source, weights, size, output)
+    normal, graph = prepared.normal, prepared.graph
+    choice = find_layer(graph, normal.image, normal.logits, layer, prepared.source.name)
+    shapes = _shapes(graph, normal, choice)
+    chosen = _preprocess(preprocess, preset, overrides, shapes)
+    names = read_labels(labels, shapes.classes)
+
+    rename_interface(normal.model, normal.image, choice.tensor, normal.logits)
+    whole = Graph(normal.model)
+    cuts = {"head": head(whole, shapes), "tail": tail(whole, shapes), "score": score(whole, shapes)}
+    beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    try:
+        beside.mkdir(parents=True)
+        progress("write")
+        manifest = _write_graphs(beside, whole, cuts, prepared, choice, shapes, chosen, names, name or target.resolve().name)
+        progress("prove")
+        split = _prove(beside, prepared, chosen)
+        manifest = Manifest(**{**vars(manifest), "split": split})
+        text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
+        (beside / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        _move_into_place(beside, target)
+    except OSError as error:
+        raise ExportError(f"{target}: the bundle cannot be written ({error.strerror or error}); nothing was changed.") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return manifest
+
+
+# --- steps --------------------------------------------------------------------------------------------------------------
+def _prepare(source: Any, weights: str | Path | None, size: tuple[int, int] | None, output: str | None) -> Prepared:
+    found = read_source(source, weights, size)
+    normal = Normal(copy.deepcopy(found.model), size, output)
+    normalise(normal)
+    return Prepared(found, normal, Graph(normal.model))
+
+
+def _shapes(graph: Graph, normal: Normal, choice: LayerChoice) -> Shapes:
+    shapes = {name: shape for name, (_, shape) in graph.shapes().items()}
+    _, channels, height, width = (int(d or 0) if isinstance(d, int) else 0 for d in shapes[normal.image])
+    classes = shapes[normal.logits][1]
+    assert isinstance(classes, int), "free_batch leaves the output as (N, L)"
+    return Shapes((channels, height, width), choice.shape, classes)
+
+
+def _preprocess(
+    given: Preprocess | Mapping[str, Any] | str | Path | None, preset: str | None, overrides: Mapping[str, Any] | None, shapes: Shapes
+) -> Preprocess:
+    channels, *size = shapes.image
+    height, width = size
+    if isinstance(given, Preprocess):
+        base = given
+        if base.size != (height, width) or base.channels != channels:
+            raise ExportError(f"preprocess is for {base.channels} x {base.size}, the network takes {channels} x {(height, width)}.")
+    elif preset is not None:
+        if preset not in PRESETS:
+            raise ExportError(f"There is no preset {preset!r}. Known: {', '.join(PRESETS)}.")
+        if channels != 3:
+            raise ExportError(f"The preset {preset!r} is for three channels, the network has {channels}.")
+        base = PRESETS[preset]((height, width))
+    else:
+        base = squash((height, width), channels)
+    if isinstance(given, str | Path):
+        base = from_description(base, _read_description(Path(given)), str(given), ExportError)
+    elif isinstance(given, Mapping):
+        base = from_description(base, given, "preprocess", ExportError)
+    if overrides:
+        base = from_description(base, overrides, "the preprocessing options", ExportError)
+    if given is None and preset is None and not overrides:
+        warnings.warn(
+            f"No preprocessing was given: photos are squashed to {width} x {height}, RGB, divided by 255. If the network was "
+            "trained otherwise its answers will be worse; give --preset imagenet, --preprocess FILE or --mean and --std.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return base
+
+
+def _read_description(path: Path) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{path} is not JSON ({error}).") from None
+    values = values.get("preprocess", values) if isinstance(values, dict) else values
+    if not isinstance(values, dict):
+        raise ExportError(f"{path}: the preprocessing must be an object, got {type(values).__name__}.")
+    return values
+
+
+def _write_graphs(
+    folder: Path, graph: Graph, cuts: Mapping[str, Cut], prepared: Prepared, choice: LayerChoice, shapes: Shapes,
+    preprocess: Preprocess, labels: tuple[str, ...], name: str,
+) -> Manifest:  # fmt: skip
+    """Write the graphs and their weights, and return the manifest without its proof."""
+    used = {part: cut.reads(graph) for part, cut in cuts.items()}
+    table = write_weights(graph, IMAGE, used, folder / WEIGHTS)
+    for part, cut in cuts.items():
+        (folder / f"{part}.onnx").write_bytes(to_model(cut, graph, table).SerializeToString(deterministic=True))
+    source, normal = prepared.source, prepared.normal
+    return Manifest(
+        name=name,
+        source=Source(source.file, source.sha256, f"camrt {__version__}", f"{source.model.producer_name} {source.model.producer_version}".strip()),
+        layer=Layer(choice.tensor, choice.operator, choice.reason, choice.module),
+        image=Tensor(IMAGE, (-1, *shapes.image)),
+        features=Tensor(FEATURES, (-1, *shapes.features)),
+        output=Tensor(LOGITS, (-1, shapes.classes)),
+        kind="sigmoid" if normal.activation == "Sigmoid" else "logits",
+        activation=normal.activation,
+        labels=labels,
+        preprocess=preprocess,
+        split=Split(0.0, "", {}, 0.0),
+        gradient_missing=NO_GRADIENT,
+        weights=table,
+        files={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
+    )
+
+
+def _prove(folder: Path, prepared: Prepared, preprocess: Preprocess) -> Split:
+    source, logits = prepared.source, prepared.normal.raw_logits
+    if source.reference is not None and prepared.normal.activation is None:
+        reference = source.reference
+    else:
+        reference = onnx_reference(_with_tensor(source.model, logits, prepared.normal.model), logits)
+    return prove(folder, preprocess, reference, source.model, logits)
+
+
+def _with_tensor(model: onnx.ModelProto, tensor: str, normal: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the source if it has the tensor, else the normal model: inlining or conversion renamed its insides."""
+    names = {name for node in model.graph.node for name in node.output}
+    return model if tensor in names else normal
+
+
+# --- the target folder ----------------------------------------------------------------------------------------------------
+def _check_target(target: Path, force: bool) -> None:
+    if not target.exists():
+        return
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if not (target / MANIFEST).is_file():
+        raise ExportError(f"{target} exists and is no bundle; it is not replaced. Choose another folder with -o.")
+    if not force:
+        raise ExportError(f"{target} exists. Choose another folder with -o, or replace it with --force.")
+
+
+def _move_into_place(beside: Path, target: Path) -> None:
+    """Rename the finished folder; an existing bundle is moved away first and removed last."""
+    old = target.parent / f"{beside.name}.old"
+    if target.exists():
+        target.rename(old)
+    try:
+        beside.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,121 @@
+"""An ONNX graph by tensor name: who writes a tensor, who reads it, what depends on what, which shape it has."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from camrt.errors import ExportError
+
+Shape = tuple[int | str | None, ...]
+
+
+def node_inputs(node: NodeProto) -> list[str]:
+    """Return the tensors a node reads, those that its subgraphs take from outside among them."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for body in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
+            inside = {name for inner in body.node for name in inner.output}
+            inside |= {value.name for value in (*body.input, *body.initializer)}
+            names += [n for inner in body.node for n in node_inputs(inner) if n not in inside]
+            names += [value.name for value in body.output if value.name not in inside]
+    return names
+
+
+def describe(node: NodeProto) -> str:
+    """Return how messages name a node: "Add 'node_add_3'"."""
+    return f"{node.op_type} {(node.name or node.output[0])!r}"
+
+
+class Graph:
+    """A read-only view on a model's graph; make a new one after changing the model."""
+
+    def __init__(self, model: ModelProto):
+        self.model = model
+        self.proto: GraphProto = model.graph
+        self.nodes: list[NodeProto] = list(model.graph.node)
+        self.initializers: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
+        self.inputs = [v for v in model.graph.input if v.name not in self.initializers]
+        self.writer = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
+        self.readers: dict[str, list[int]] = defaultdict(list)
+        for i, node in enumerate(self.nodes):
+            for name in node_inputs(node):
+                self.readers[name].append(i)
+
+    def node_of(self, tensor: str) -> NodeProto | None:
+        """Return the node that writes a tensor; None for an input or initializer."""
+        i = self.writer.get(tensor)
+        return None if i is None else self.nodes[i]
+
+    def above(self, tensors: Iterable[str], stop: Iterable[str] = ()) -> set[int]:
+        """Return the nodes on which `tensors` depend, not looking beyond the tensors of `stop`."""
+        stopped, found, waiting = set(stop), set(), list(tensors)
+        while waiting:
+            tensor = waiting.pop()
+            i = self.writer.get(tensor)
+            if i is None or tensor in stopped or i in found:
+                continue
+            found.add(i)
+            waiting.extend(node_inputs(self.nodes[i]))
+        return found
+
+    def below(self, tensor: str) -> set[int]:
+        """Return the nodes that depend on a tensor."""
+        found: set[int] = set()
+        waiting = [tensor]
+        while waiting:
+            for i in self.readers.get(waiting.pop(), ()):
+                if i not in found:
+                    found.add(i)
+                    waiting.extend(self.nodes[i].output)
+        return found
+
+    def shapes(self) -> dict[str, tuple[int, Shape]]:
+        """Return element type and shape of every tensor that shape inference knows."""
+        try:
+            inferred = onnx.shape_inference.infer_shapes(self.model, data_prop=True)
+        except Exception as error:  # the C++ inference raises several types of its own
+            raise ExportError(f"The model's shapes cannot be inferred: {one_line(error)}.") from None
+        values = (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+        return dict(_shape(value) for value in values if value.type.tensor_type.HasField("shape"))
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[str, tuple[int, Shape]]:
+    tensor = value.type.tensor_type
+    dims = (d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
+    return value.name, (tensor.elem_type, tuple(dims))
+
+
+def attribute(node: NodeProto, name: str, default: object = None) -> object:
+    """Return a node's attribute as a Python value."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return onnx.helper.get_attribute_value(entry)
+    return default
+
+
+def opset(model: ModelProto) -> int:
+    """Return the version of the standard operators that a model uses."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+
+
+def fresh_names(model: ModelProto, prefix: str) -> Iterator[str]:
+    """Yield tensor names that the model does not use."""
+    graph = model.graph
+    used = {name for node in graph.node for name in (*node.input, *node.output)}
+    used |= {value.name for value in (*graph.initializer, *graph.input, *graph.output)}
+    number = 0
+    while True:
+        name = f"{prefix}_{number}"
+        number += 1
+        if name not in used:
+            yield name
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return an exception's text on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

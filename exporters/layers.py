@@ -1,0 +1,210 @@
+"""Where a network can be cut: tensors through which everything between image and scores must pass.
+
+The automatic choice is the last such feature map with h · w > 1, stepping back over class maps and closing poolings.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from onnx import NodeProto, TensorProto
+
+from camrt.errors import ExportError, UnknownLayer, did_you_mean
+from exporters.graph import Graph, describe, node_inputs
+
+AUTO = "auto"
+QUANTISATION = ("DequantizeLinear", "QuantizeLinear")
+POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
+CLOSING = ("MaxPool", "AveragePool", "LpPool", "Dropout", "Identity", "LRN")  # no features of their own
+ACTIVATIONS = (
+    "Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus",
+    "Softsign", "Gelu", "Mish", "ThresholdedRelu",
+)  # fmt: skip
+SHAPE_ONLY = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
+SCOPES = "pkg.torch.onnx.name_scopes"  # where torch.onnx.export writes a node's module path
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """One place to cut.
+
+    Attributes
+    ----------
+    tensor : str
+    node : str
+        Name of the node that writes it.
+    operator : str
+    shape : (int, int, int)
+        C, h, w.
+    stride : (float, float)
+        Input pixels per cell, down and across.
+    module : str or None
+        PyTorch module path.
+    reason : str
+        Why it stands first, or what to know about it.
+    """
+
+    tensor: str
+    node: str
+    operator: str
+    shape: tuple[int, int, int]
+    stride: tuple[float, float]
+    module: str | None
+    reason: str = ""
+
+
+def module_scopes(node: NodeProto) -> list[str]:
+    """Return the PyTorch modules a node belongs to, outermost first."""
+    for entry in node.metadata_props:
+        if entry.key == SCOPES:
+            try:
+                scopes = ast.literal_eval(entry.value)
+            except (ValueError, SyntaxError):
+                return []
+            return [s for s in scopes[:-1] if s] if isinstance(scopes, list) and all(isinstance(s, str) for s in scopes) else []
+    return []
+
+
+def separators(graph: Graph, image: str, logits: str) -> list[str]:
+    """Return the tensors that alone separate the image from the scores, in order.
+
+    Of a tensor that separates, every other one between image and scores is an ancestor or a descendant.  So in any
+    topological order it is, at the moment it is written, the only one still to be read.
+    """
+    relevant = sorted(graph.above([logits]) & graph.below(image))
+    last_reader = {name: i for i in relevant for name in node_inputs(graph.nodes[i])}
+    unread, found = {image}, []
+    for i in relevant:
+        unread |= {name for name in graph.nodes[i].output if name in last_reader}
+        unread = {name for name in unread if last_reader[name] > i}
+        if len(unread) == 1:
+            found += unread
+    return list(dict.fromkeys(found))
+
+
+def list_layers(graph: Graph, image: str, logits: str) -> list[LayerChoice]:
+    """Return where one can cut, best first: the automatic choice, then the others from the last to the first."""
+    shapes = graph.shapes()
+    size = shapes[image][1][2:]
+    cuts = []
+    for tensor in separators(graph, image, logits):
+        element, shape = shapes.get(tensor, (0, ()))
+        node = graph.node_of(tensor)
+        if node is None or element != TensorProto.FLOAT or len(shape) != 4 or not all(isinstance(d, int) for d in shape[1:]):
+            continue
+        channels, height, width = (int(d) for d in shape[1:] if isinstance(d, int))
+        if height * width > 1:
+            stride = tuple(int(s) / d for s, d in zip(size, (height, width), strict=True) if isinstance(s, int))
+            scopes = module_scopes(node)
+            cuts.append(
+                LayerChoice(
+                    tensor, node.name or tensor, node.op_type, (channels, height, width), (stride[0], stride[1]),
+                    scopes[-1] if scopes else None,
+                )
+            )  # fmt: skip
+    if not cuts:
+        raise ExportError(
+            "No feature map (N, C, h, w) with h x w > 1 separates the image from the scores, so there is nothing to cluster. "
+            "Is this an image classifier?"
+        )
+    position, reason = _automatic(graph, logits, cuts, int(shapes[logits][1][1] or 0))
+    best = cuts.pop(position)
+    return [LayerChoice(**{**vars(best), "reason": reason}), *reversed(cuts)]
+
+
+def _automatic(graph: Graph, logits: str, cuts: list[LayerChoice], classes: int) -> tuple[int, str]:
+    """Return the position of the automatic choice and why it is that one."""
+    skipped = []
+    for position in range(len(cuts) - 1, -1, -1):
+        cut = cuts[position]
+        if cut.shape[0] == classes and _only_activation_and_pooling(graph, cut.tensor, logits):
+            skipped.append(f"the class maps {cut.tensor!r}")
+            continue
+        node = _behind_quantisation(graph, cut.tensor)
+        if node is not None and node.op_type in CLOSING:
+            skipped.append(f"the closing {describe(node)}")
+            continue
+        height, width = cut.shape[1:]
+        reason = f"the last map, {height} x {width}, that alone separates the image from the scores"
+        return position, reason + (f", before {' and '.join(reversed(skipped))}" if skipped else "")
+    return len(cuts) - 1, "the last map that alone separates the image from the scores; all are class maps or poolings"
+
+
+def _only_activation_and_pooling(graph: Graph, tensor: str, logits: str) -> bool:
+    allowed = {*POOLS, *ACTIVATIONS, *SHAPE_ONLY, *QUANTISATION}
+    below = graph.below(tensor) & graph.above([logits])
+    return all(graph.nodes[i].op_type in allowed for i in below)
+
+
+def _behind_quantisation(graph: Graph, tensor: str) -> NodeProto | None:
+    """Return the node that computes a tensor, looking through QuantizeLinear and DequantizeLinear."""
+    node = graph.node_of(tensor)
+    while node is not None and node.op_type in QUANTISATION:
+        node = graph.node_of(node.input[0])
+    return node
+
+
+# --- by name ----------------------------------------------------------------------------------------------------------
+def find_layer(graph: Graph, image: str, logits: str, name: str, source: str) -> LayerChoice:
+    """Return the place to cut that a user names: "auto", a tensor, a node, or a PyTorch module path (its output).
+
+    Raises
+    ------
+    UnknownLayer
+        There is none of that name; the nearest is suggested.
+    ExportError
+        It is not a feature map, or something goes round it.
+    """
+    layers = list_layers(graph, image, logits)
+    if name == AUTO:
+        return layers[0]
+    tensor = _resolve(graph, name)
+    if tensor is None:
+        known = [t for layer in layers for t in (layer.tensor, layer.node, layer.module) if t]
+        everything = known + [n for node in graph.nodes for n in (*node.output, node.name, *module_scopes(node)) if n]
+        raise UnknownLayer(
+            f"{source} has no layer {name!r}.{did_you_mean(name, dict.fromkeys(everything))} "
+            f"Run 'camrt layers {source}' to list the {len(layers)} places where it can be cut."
+        )
+    for layer in layers:
+        if layer.tensor == tensor:
+            return LayerChoice(**{**vars(layer), "reason": "asked for by name"})
+    raise _refusal(graph, image, logits, name, tensor)
+
+
+def _resolve(graph: Graph, name: str) -> str | None:
+    """Return the tensor that a tensor, node or module name means."""
+    if name in graph.writer:
+        return name
+    named = [node for node in graph.nodes if node.name == name]
+    inside = [node for node in graph.nodes if name in module_scopes(node)]
+    nodes = named or inside
+    return nodes[-1].output[0] if nodes else None
+
+
+def _refusal(graph: Graph, image: str, logits: str, name: str, tensor: str) -> ExportError:
+    """Say why a tensor that exists is no place to cut."""
+    element, shape = graph.shapes().get(tensor, (0, ()))
+    written = f"({', '.join('?' if d is None else str(d) for d in shape)})"
+    what = f"Layer {name!r}" if name == tensor else f"Layer {name!r} (tensor {tensor!r})"
+    if element not in (0, TensorProto.FLOAT):
+        return ExportError(f"{what} holds {TensorProto.DataType.Name(element)}; a cut needs float32. Take a neighbouring tensor.")
+    if len(shape) != 4:
+        return ExportError(f"{what} is not a feature map (N, C, h, w): its shape is {written}. Choose an earlier layer.")
+    if shape[2] == shape[3] == 1:
+        return ExportError(f"{what} has one cell, {written}, so there is nowhere to look. Choose an earlier layer.")
+    below, relevant = graph.below(tensor), graph.above([logits]) & graph.below(image)
+    if graph.writer[tensor] not in relevant:
+        return ExportError(f"{what} does not lie between the image and the scores. Choose another layer.")
+    writer = graph.writer[tensor]
+    ancestors_or_beside = relevant - below
+    for i in sorted(below & relevant):
+        for bypass in node_inputs(graph.nodes[i]):
+            j = graph.writer.get(bypass)
+            if bypass == image or (j is not None and j != writer and j in ancestors_or_beside):
+                return ExportError(
+                    f"{what} does not separate the image from the scores: {bypass!r} goes round it into "
+                    f"{describe(graph.nodes[i])}. Choose the tensor after the paths meet, {graph.nodes[i].output[0]!r}."
+                )
+    return ExportError(f"{what} does not separate the image from the scores. Choose another layer.")

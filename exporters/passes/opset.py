@@ -1,0 +1,29 @@
+"""Raise models of old opsets to the lowest one that the added operators can be written in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx.version_converter
+
+from camrt.errors import ExportError
+from exporters.graph import one_line, opset
+
+if TYPE_CHECKING:
+    from exporters.passes import Normal
+
+LOWEST_OPSET = 13  # Resize with half-pixel centres, axes of Squeeze and Unsqueeze as inputs
+
+
+def raise_opset(normal: Normal) -> None:
+    """Convert a model of an opset below 13 to 13; newer ones stay as they are."""
+    version = opset(normal.model)
+    if version >= LOWEST_OPSET:
+        return
+    try:
+        normal.model = onnx.version_converter.convert_version(normal.model, LOWEST_OPSET)
+    except Exception as error:  # the C++ converter raises several types of its own
+        raise ExportError(
+            f"The model has opset {version}, which cannot be raised to {LOWEST_OPSET}: {one_line(error)}. "
+            f"Convert it with the tool that made it to opset {LOWEST_OPSET} or later."
+        ) from None

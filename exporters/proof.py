@@ -1,0 +1,123 @@
+"""Prove a split: tail(head(x)) and the score graph must reproduce the source on seeded noise and on extreme images.
+
+    max|Δ| ≤ tol · max(1, max|z|)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import ModelProto, numpy_helper
+
+from camrt.bundle import Split
+from camrt.errors import ExportError
+from camrt.preprocess import Preprocess
+from exporters.graph import Graph, one_line
+
+TOLERANCE = 1e-4  # float32
+SEED = 0
+NOISE_IMAGES = 3
+
+Reference = Callable[[np.ndarray], np.ndarray]  # (N, 3, H, W) → logits (N, L)
+
+
+def test_images(preprocess: Preprocess) -> dict[str, np.ndarray]:
+    """Return the inputs (N, 3, H, W) of a proof: noise around the mean colour, black, white, and saturated pixels."""
+    rng = np.random.default_rng(SEED)
+    shape = (preprocess.channels, *preprocess.size)
+    mean, std = (np.array(v, np.float32)[:, None, None] for v in (preprocess.mean, preprocess.std))
+    pixels = {
+        "black": np.zeros((1, *shape)),
+        "white": np.full((1, *shape), 255.0),
+        "saturated": rng.choice([0.0, 255.0], (1, *shape)),
+    }
+    noise = rng.standard_normal((NOISE_IMAGES, *shape), np.float32)
+    if preprocess.scale > 0.1:  # pixels of 0…255 without a std: noise of that size
+        noise *= np.float32(255 * preprocess.scale / 4 / np.mean(preprocess.std))
+    return {"noise": noise} | {n: ((p * preprocess.scale - mean) / std).astype(np.float32) for n, p in pixels.items()}
+
+
+def onnx_reference(source: ModelProto, logits: str) -> Reference:
+    """Return the source model as a function, one image at a time; `logits` may be a tensor inside it."""
+    model = ModelProto()
+    model.CopyFrom(source)
+    graph = Graph(model)
+    if logits not in {v.name for v in model.graph.output}:
+        model.graph.output.append(onnx.ValueInfoProto(name=logits))
+    session = _session(model.SerializeToString(), "the source model")
+    image = graph.inputs[0].name
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([session.run([logits], {image: one[None]})[0].reshape(1, -1) for one in x])
+
+    return run
+
+
+def prove(folder: Path, preprocess: Preprocess, reference: Reference, source: ModelProto, logits: str) -> Split:
+    """Return how well the graphs in `folder` reproduce the source.
+
+    Raises
+    ------
+    ExportError
+        They do not, or the source is finite on none of the inputs.
+    """
+    sessions = {name: _session(str(folder / f"{name}.onnx"), f"{name}.onnx") for name in ("head", "tail", "score")}
+    step = _output_step(source, logits)
+    errors: dict[str, float] = {}
+    skipped, largest = [], 0.0
+    for name, x in test_images(preprocess).items():
+        expected = reference(x)
+        if not np.isfinite(expected).all():
+            skipped.append(name)
+            continue
+        features = sessions["head"].run(None, {"image": x})[0]
+        logits_split = sessions["tail"].run(None, {"features": features})[0]
+        maps = np.ones((len(x), 2, *features.shape[2:]), np.float32)  # masks of ones show the image itself
+        feeds = {"image": x, "baseline": np.zeros_like(x), "maps": maps, "normalise": np.array(False)}
+        logits_score = sessions["score"].run(None, feeds)[0]
+        found = np.abs(logits_split - expected).max(), np.abs(logits_score - expected[:, None]).max()
+        errors[name] = float(max(found))
+        largest = max(largest, float(np.abs(expected).max()))
+        _check(name, found, step if step is not None else TOLERANCE * max(1.0, float(np.abs(expected).max())), step)
+    if not errors:
+        raise ExportError(
+            f"The source model gives NaN or infinity on every test input ({', '.join(skipped)}), so the split cannot be proved. "
+            "Check its weights and the preprocessing."
+        )
+    bound = "tolerance · max(1, max|z|)" if step is None else "one output step of the quantised model"
+    return Split(TOLERANCE if step is None else step, bound, errors, largest, tuple(skipped))
+
+
+def _check(name: str, found: tuple[np.floating, np.floating], allowed: float, step: float | None) -> None:
+    for part, error in zip(("tail(head(x))", "the score graph"), found, strict=True):
+        if not error <= allowed:  # NaN is refused too
+            what = "one output step" if step is not None else f"{TOLERANCE:g} of the largest logit"
+            raise ExportError(
+                f"The split does not reproduce the model: on {name!r} images {part} differs by {error:.3g}, allowed is "
+                f"{allowed:.3g} ({what}). Something in the model depends on the batch, or is random; try another layer."
+            )
+
+
+def _output_step(model: ModelProto, logits: str) -> float | None:
+    """Return the step of the last QuantizeLinear before the logits; None for a model that does not end in one."""
+    graph = Graph(model)
+    node = graph.node_of(logits)
+    while node is not None and node.op_type in ("DequantizeLinear", "Identity", "Flatten", "Reshape"):
+        node = graph.node_of(node.input[0])
+    if node is None or node.op_type != "QuantizeLinear" or node.input[1] not in graph.initializers:
+        return None
+    return float(numpy_helper.to_array(graph.initializers[node.input[1]]).max())
+
+
+def _session(model: str | bytes, name: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common public base
+        raise ExportError(f"ONNX Runtime {ort.__version__} cannot run {name}: {one_line(error)}") from None

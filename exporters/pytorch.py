@@ -1,0 +1,125 @@
+"""Export a PyTorch module to ONNX; the only module that imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camrt.errors import ExportError
+from exporters.graph import one_line
+from exporters.source import SourceModel
+
+try:
+    import torch
+except ImportError as missing:
+    raise ExportError("Exporting from PyTorch needs torch and onnxscript: pip install 'camrt[torch]'.") from missing
+
+OPSET = 18
+DEFAULT_SIZE = (224, 224)
+
+
+def read_module(source: Any, weights: str | Path | None, size: tuple[int, int] | None) -> SourceModel:
+    """Return the ONNX model of an nn.Module, or of the one that "package.module:factory" returns.
+
+    Raises
+    ------
+    ExportError
+        The factory or the weights cannot be read, or torch cannot export the module.
+    """
+    module = _make(source) if isinstance(source, str) else source
+    if not isinstance(module, torch.nn.Module):
+        raise ExportError(f"{source!r} gave {type(module).__name__}, not an nn.Module.")
+    if weights is not None:
+        _load_weights(module, Path(weights))
+    if module.training:
+        if not isinstance(source, str):
+            warnings.warn("The module is in training mode; it is exported in eval mode.", UserWarning, stacklevel=3)
+        module = module.eval()
+    name = source if isinstance(source, str) else type(module).__name__
+    return SourceModel(_export(module, name, size or DEFAULT_SIZE), name, name, _digest(module), _reference(module))
+
+
+def _make(factory: str) -> Any:
+    module_name, _, attribute = factory.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+        return found()
+    except Exception as error:  # whatever the user's code raises
+        raise ExportError(f"{factory}: calling it without arguments failed ({type(error).__name__}: {one_line(error)}).") from error
+    finally:
+        sys.path.remove("")
+
+
+def _load_weights(module: torch.nn.Module, path: Path) -> None:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError:
+        raise ExportError("Reading .safetensors needs safetensors: pip install 'camrt[torch]'.") from None
+    except Exception as error:  # torch, pickle and safetensors raise several types of their own
+        raise ExportError(f"{path}: no readable state dict ({one_line(error)}). Save one with torch.save(model.state_dict(), …).") from None
+    if not isinstance(state, Mapping):
+        raise ExportError(f"{path} holds {type(state).__name__}, not a state dict. Save model.state_dict().")
+    try:
+        module.load_state_dict(dict(state))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ExportError(f"{path} does not fit {type(module).__name__}: {one_line(error)}") from None
+
+
+def _export(module: torch.nn.Module, name: str, size: tuple[int, int]) -> Any:
+    example = torch.zeros(1, 3, *size)
+    try:
+        with _quiet():
+            program = torch.onnx.export(module, (example,), dynamo=True, opset_version=OPSET, verbose=False)
+        return program.model_proto
+    except ImportError as error:
+        raise ExportError(f"Exporting from PyTorch needs onnxscript: pip install 'camrt[torch]' ({error}).") from None
+    except Exception as error:  # torch.export raises whatever the module's own code does
+        height, width = size
+        raise ExportError(
+            f"torch cannot export {name} for an image of 1 x 3 x {height} x {width} (--size): {one_line(error)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's progress, warnings and log lines to itself; an error still carries its own text."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _reference(module: torch.nn.Module) -> Any:
+    def run(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(module(torch.from_numpy(x)).reshape(len(x), -1).numpy())
+
+    return run
+
+
+def _digest(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""Cut a normal model at a tensor: head, tail, and the score graph that masks images and runs the whole model on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+
+from camrt.bundle import Weight
+from camrt.errors import ExportError
+from exporters.emitter import Emitter
+from exporters.graph import Graph, node_inputs, opset
+from exporters.weights import external, is_weight
+
+IMAGE, FEATURES, LOGITS = "image", "features", "logits"
+BASELINE, MAPS, NORMALISE = "baseline", "maps", "normalise"
+PREFIX = "camrt"  # of every tensor that the score graph adds
+LOWEST_IR = 8  # external data, and every opset from 13 to 17; newer opsets ask for more
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The bundle's tensor shapes: image (channels, H, W), features (C, h, w), number of classes."""
+
+    image: tuple[int, int, int]
+    features: tuple[int, int, int]
+    classes: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A graph of the bundle before its weights have a place: nodes, added constants, interface."""
+
+    nodes: list[NodeProto]
+    constants: list[TensorProto]
+    inputs: list[ValueInfoProto]
+    output: ValueInfoProto
+
+    def reads(self, graph: Graph) -> set[str]:
+        """Return the model's initializers that this graph reads."""
+        return {name for node in self.nodes for name in node_inputs(node)} & graph.initializers.keys()
+
+
+def rename_interface(model: ModelProto, image: str, features: str, logits: str) -> None:
+    """Call the three tensors image, features and logits everywhere, and whatever else has such a name something else."""
+    roles = {image: IMAGE, features: FEATURES, logits: LOGITS}
+    taken = {IMAGE, FEATURES, LOGITS, BASELINE, MAPS, NORMALISE}
+    graph = model.graph
+    names = {name for node in graph.node for name in (*node.input, *node.output)} | {t.name for t in graph.initializer}
+    new = {name: f"{name}/{PREFIX}" for name in names if name in taken or name.startswith(f"{PREFIX}/")} | roles
+    for node in graph.node:
+        _rename(node, new)
+    for tensor in (*graph.initializer, *graph.input, *graph.output):
+        tensor.name = new.get(tensor.name, tensor.name)
+
+
+def _rename(node: NodeProto, new: dict[str, str]) -> None:
+    for names in (node.input, node.output):
+        for i, name in enumerate(names):
+            names[i] = new.get(name, name)
+    for entry in node.attribute:
+        for body in [entry.g] if entry.HasField("g") else entry.graphs:
+            for inner in body.node:
+                _rename(inner, new)
+            for value in (*body.input, *body.output, *body.initializer):
+                value.name = new.get(value.name, value.name)
+
+
+def head(graph: Graph, shapes: Shapes) -> Cut:
+    """Return image (N, 3, H, W) → features (N, C, h, w)."""
+    above = graph.above([FEATURES])
+    nodes = [graph.nodes[i] for i in sorted(above)]
+    return _checked(graph, Cut(nodes, [], [_value(IMAGE, "N", *shapes.image)], _value(FEATURES, "N", *shapes.features)))
+
+
+def tail(graph: Graph, shapes: Shapes) -> Cut:
+    """Return features (N, C, h, w) → logits (N, L)."""
+    above = graph.above([LOGITS], stop=[FEATURES])
+    nodes = [graph.nodes[i] for i in sorted(above)]
+    return _checked(graph, Cut(nodes, [], [_value(FEATURES, "N", *shapes.features)], _value(LOGITS, "N", shapes.classes)))
+
+
+def score(graph: Graph, shapes: Shapes) -> Cut:
+    """Return image, baseline (N, 3, H, W), maps (N, K, h, w), normalise → logits (N, K, L).
+
+    Upsample the maps, scale each to [0, 1] where `normalise` is true, blend image and baseline with it, then run the
+    whole model on the N · K masked images.
+    """
+    op = Emitter(PREFIX)
+    channels, height, width = shapes.image
+    batch = op.Shape(op.Identity(MAPS), start=0, end=2) if opset(graph.model) >= 15 else _leading(op, MAPS)
+    up = op.Resize(MAPS, "", "", op.Concat(batch, op.constant([height, width]), axis=0), mode="linear",
+                   coordinate_transformation_mode="half_pixel")  # fmt: skip
+    high = op.GlobalMaxPool(up)
+    low = op.Neg(op.GlobalMaxPool(op.Neg(up)))
+    span = op.Sub(high, low)
+    zero, one = op.constant(0, "float32"), op.constant(1, "float32")
+    varies = op.Greater(span, zero)
+    scaled = op.Where(varies, op.Div(op.Sub(up, low), op.Where(varies, span, one)), zero)
+    masks = op.Unsqueeze(op.Where(NORMALISE, scaled, up), op.constant([2]))  # (N, K, 1, H, W)
+    axis = op.constant([1])
+    difference = op.Unsqueeze(op.Sub(IMAGE, BASELINE), axis)  # (N, 1, 3, H, W)
+    blended = op.Add(op.Unsqueeze(BASELINE, axis), op.Mul(difference, masks))
+    masked = op.Reshape(blended, op.constant([-1, channels, height, width]))
+    before = len(op.nodes)
+    each = f"{PREFIX}/logits"
+    op.Reshape(each, op.Concat(batch, op.constant([shapes.classes]), axis=0))
+    after = op.nodes[before:]
+    after[-1].output[0] = LOGITS
+    model_nodes = [_copy(node, {IMAGE: masked, LOGITS: each}) for node in graph.nodes]
+    inputs = [
+        _value(IMAGE, "N", *shapes.image),
+        _value(BASELINE, "N", *shapes.image),
+        _value(MAPS, "N", "K", *shapes.features[1:]),
+        helper.make_tensor_value_info(NORMALISE, TensorProto.BOOL, []),
+    ]
+    nodes = [*op.nodes[:before], *model_nodes, *after]
+    return Cut(nodes, op.initializers, inputs, _value(LOGITS, "N", "K", shapes.classes))
+
+
+def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
+    """Return a graph of the bundle as a model whose weights lie in weights.bin."""
+    placed = {weight.name: weight for weight in weights}
+    read = cut.reads(graph)
+    initializers = [
+        external(tensor, placed[name]) if is_weight(tensor) else tensor
+        for name, tensor in graph.initializers.items()
+        if name in read
+    ]
+    proto = helper.make_graph(cut.nodes, "camrt", cut.inputs, [cut.output], [*initializers, *cut.constants])
+    for node in proto.node:
+        del node.metadata_props[:]
+    version = max(LOWEST_IR, min(graph.model.ir_version, helper.find_min_ir_version_for(graph.model.opset_import)))
+    return helper.make_model(
+        proto, producer_name="camrt", opset_imports=graph.model.opset_import, ir_version=version
+    )
+
+
+def _leading(op: Emitter, tensor: str) -> str:
+    """Return the first two dimensions, in opsets whose Shape has no start and end."""
+    return op.Slice(op.Shape(tensor), op.constant([0]), op.constant([2]))
+
+
+def _copy(node: NodeProto, new: dict[str, str]) -> NodeProto:
+    copied = NodeProto()
+    copied.CopyFrom(node)
+    _rename(copied, new)
+    return copied
+
+
+def _checked(graph: Graph, cut: Cut) -> Cut:
+    """Refuse a part that reads what neither it nor its interface provides."""
+    provided = {name for node in cut.nodes for name in node.output} | {v.name for v in cut.inputs} | graph.initializers.keys()
+    missing = sorted({name for node in cut.nodes for name in node_inputs(node)} - provided)
+    if missing:
+        raise ExportError(f"The part {cut.inputs[0].name} → {cut.output.name} lacks {', '.join(missing)}. Choose another layer.")
+    return cut
+
+
+def _value(name: str, *shape: int | str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
