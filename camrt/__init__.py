@@ -1,29 +1,59 @@
-"""camrt shows where a CNN looked when it named a class, on machines without PyTorch."""
+"""camrt shows where a CNN looked when it named a class, on machines without PyTorch.
 
+The names below are loaded when they are first used, so that `import camrt` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
 import os
+import sys
+from typing import TYPE_CHECKING, Any
 
 # ONNX Runtime reports usage by default, from the moment it is imported; whoever wants that sets the variable themselves.
+ONNXRUNTIME_CAME_FIRST = "onnxruntime" in sys.modules
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 
-from camrt.errors import (
-    BundleError,
-    CamrtError,
-    DeviceMemoryError,
-    ExplanationError,
-    ExportError,
-    ImageError,
-    ParameterError,
-    ProviderError,
-    UnknownLayer,
-    UnknownMethod,
-    UnknownTarget,
-)
-from camrt.explainer import Explainer, load
-from camrt.explanation import Explanation, Target
-from camrt.heatmap import Outcome
-from camrt.photo import Photo, load_photo
+if TYPE_CHECKING:
+    from camrt.errors import (
+        BundleError,
+        CamrtError,
+        DeviceMemoryError,
+        ExplanationError,
+        ExportError,
+        ImageError,
+        ParameterError,
+        ProviderError,
+        UnknownLayer,
+        UnknownMethod,
+        UnknownTarget,
+    )
+    from camrt.explainer import Explainer, load
+    from camrt.explanation import Explanation, Target
+    from camrt.heatmap import Outcome
+    from camrt.photo import Photo, load_photo
+
+_HOME = {
+    "errors": (
+        "BundleError",
+        "CamrtError",
+        "DeviceMemoryError",
+        "ExplanationError",
+        "ExportError",
+        "ImageError",
+        "ParameterError",
+        "ProviderError",
+        "UnknownLayer",
+        "UnknownMethod",
+        "UnknownTarget",
+    ),
+    "explainer": ("Explainer", "load"),
+    "explanation": ("Explanation", "Target"),
+    "heatmap": ("Outcome",),
+    "photo": ("Photo", "load_photo"),
+}
 
 __all__ = [
     "BundleError",
@@ -46,3 +76,16 @@ __all__ = [
     "load",
     "load_photo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"camrt.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'camrt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -57,7 +57,7 @@ class Engine:
         self.bundle = bundle
         self.max_masked_batch = max_masked_batch
         self.choice = choose(providers)
-        self._threads = threads
+        self.threads = threads
         self._lock = threading.Lock()
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._black: np.ndarray | None = None
@@ -159,7 +159,7 @@ class Engine:
 
     def _open(self, graph: str, inputs: Sequence[Tensor], output: Tensor) -> tuple[ort.InferenceSession, str]:
         path = self.bundle.path(graph)
-        session, provider = open_session(path, self.choice, self._threads)
+        session, provider = open_session(path, self.choice, self.threads)
         _check_interface(path.name, "inputs", session.get_inputs(), inputs)
         _check_interface(path.name, "outputs", session.get_outputs(), [output])
         return session, provider

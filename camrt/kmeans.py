@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -80,20 +81,18 @@ def kmeans(
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, got {clusters}.")
     # Scaled by a power of two, which is exact, squares cannot overflow; around the mean they cancel less.
-    exponent = int(np.frexp(np.abs(points).max())[1])
-    x = np.ldexp(points, -exponent)
-    mean = x.mean(axis=0)
-    x -= mean
-    squares = np.einsum("cd,cd->c", x, x)
+    exponent = int(np.frexp(max(points.max(), -points.min()))[1])
+    rows, weights, row_of = _merge_dead(_scale(points, -exponent))
+    x, mean = _centered(rows)
+    squares = np.einsum("cd,cd->c", x[:, :-1], x[:, :-1])
     if init is None:
-        chosen = _seed_centers(x, squares, min(clusters, count_distinct(points)), seed)
-        centers = x[chosen]
+        centers = x[_seed_centers(x, squares, weights, clusters, seed), :-1]
     else:
-        centers = np.ldexp(np.asarray(init, np.float32), -exponent) - mean
-    labels, centers, iterations, reseeded = _lloyd(x, squares, centers, max_iterations)
-    labels, centers = _order(labels, centers)
-    inertia = math.ldexp(_inertia(x, labels, centers), 2 * exponent)
-    return Clustering(labels, np.ldexp(centers + mean, exponent), inertia, iterations, reseeded)
+        centers = _scale(np.asarray(init, np.float32), -exponent) - mean
+    labels, centers, iterations, reseeded = _lloyd(x, squares, weights, centers, max_iterations)
+    inertia = math.ldexp(_inertia(x[:, :-1], weights, labels, centers), 2 * exponent)
+    labels, centers = _order(labels[row_of], centers)
+    return Clustering(labels, _scale(centers + mean, exponent), inertia, iterations, reseeded)
 
 
 def elbow(points: np.ndarray, *, seed: int = 0) -> Clustering:
@@ -102,82 +101,134 @@ def elbow(points: np.ndarray, *, seed: int = 0) -> Clustering:
     The elbow is the K at which the curve of inertia over log K, both scaled to [0, 1], lies farthest below the straight line
     between its ends (Satopää et al., "Finding a kneedle in a haystack", ICDCSW 2011).
     """
-    limit = min(ELBOW_CLUSTERS[-1], count_distinct(points))
-    tried = [kmeans(points, k, seed=seed) for k in ELBOW_CLUSTERS if k <= limit] or [kmeans(points, limit, seed=seed)]
+    tried = [kmeans(points, ELBOW_CLUSTERS[0], seed=seed)]
+    for clusters in ELBOW_CLUSTERS[1:]:
+        found = kmeans(points, clusters, seed=seed)
+        if len(found.centers) <= len(tried[-1].centers):  # there are no more distinct points
+            break
+        tried.append(found)
     inertia = np.array([t.inertia for t in tried])
     if len(tried) < 3 or inertia[0] <= inertia[-1]:
         return tried[-1]
     x = np.log([len(t.centers) for t in tried])
-    x = (x - x[0]) / max(x[-1] - x[0], 1e-12)
+    x = (x - x[0]) / (x[-1] - x[0])
     y = (inertia - inertia[-1]) / (inertia[0] - inertia[-1])
     return tried[int(np.argmax(1 - x - y))]
 
 
-def count_distinct(points: np.ndarray) -> int:
-    """Return how many different rows there are (0.0 and −0.0 are one), by an exact 64-bit hash of each row."""
-    bits = np.ascontiguousarray(points.astype(np.float32, copy=False) + np.float32(0)).view(np.uint32).astype(np.uint64)
-    odd = np.random.default_rng(1).integers(0, 1 << 63, bits.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
-    mixed = bits * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(29)
-    return len(np.unique(np.einsum("cd,d->c", mixed, odd)))
-
-
 def group_means(points: np.ndarray, labels: np.ndarray, clusters: int) -> np.ndarray:
-    """Return the mean (K, D) of the points (C, D) in every cluster; labels outside 0…K−1 count nowhere."""
-    member = (labels[None, :] == np.arange(clusters)[:, None]).astype(np.float32)
+    """Return the mean (K, D) of the points (C, D) in every cluster; zeros for one without points."""
+    member = _members(labels, clusters)
     counts = np.maximum(member.sum(axis=1), 1)
-    return _product(member, points) / counts[:, None]
+    return np.asarray(_product(member, points) / counts[:, None])
+
+
+def _merge_dead(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distinct rows (R, D), how many points each stands for (R,), and every point's row (C,).
+
+    Only points that are 0 throughout are merged, into the row of the first: channels that are dead after a ReLU, often
+    half of them.
+    """
+    alive = np.einsum("cd,cd->c", points, points) > 0
+    dead = np.flatnonzero(~alive)
+    if len(dead) < 2:
+        return points, np.ones(len(points), np.float32), np.arange(len(points))
+    alive[dead[0]] = True
+    row_of = np.cumsum(alive) - 1
+    row_of[dead] = row_of[dead[0]]
+    weights = np.ones(np.count_nonzero(alive), np.float32)
+    weights[row_of[dead[0]]] = len(dead)
+    return points[alive], weights, row_of
+
+
+def _centered(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points around their mean with a column of ones (C, D + 1), and that mean (D,).
+
+    With the column a product with (−2 c, ‖c‖²) is ‖x − c‖² − ‖x‖² at once, and a sum of rows ends in their count.
+    """
+    x = np.empty((len(points), points.shape[1] + 1), np.float32)
+    mean = points.mean(axis=0)
+    np.subtract(points, mean, out=x[:, :-1])
+    x[:, -1] = 1
+    return x, mean
 
 
 # --- seeding --------------------------------------------------------------------------------------------------------
-def _seed_centers(x: np.ndarray, squares: np.ndarray, clusters: int, seed: int) -> list[int]:
-    """Return the indices of up to K points chosen by greedy k-means++; fewer when no point is away from them all."""
-    uniforms = np.random.default_rng(seed).random((clusters, 2 + int(math.log(clusters))))
-    chosen = [min(int(uniforms[0, 0] * len(x)), len(x) - 1)]
-    nearest = _squared_distances(x, squares, chosen)[:, 0]
+def _seed_centers(x: np.ndarray, squares: np.ndarray, weights: np.ndarray, clusters: int, seed: int) -> list[int]:
+    """Return the indices of K points chosen by greedy k-means++; fewer when no point is away from them all."""
+    uniforms = _uniforms(clusters, seed)
+    # What float32 cannot tell from 0: products of D terms carry an error that grows like √D.
+    negligible = squares * np.float32(max(8.0, math.sqrt(x.shape[1])) * np.finfo(np.float32).eps)
+    chosen = [int(np.searchsorted(np.cumsum(weights, dtype=np.float64), uniforms[0, 0] * weights.sum(), side="right"))]
+    nearest = _squared_distances(x, squares, negligible, chosen)[0]
     for row in uniforms[1:]:
-        cumulative = np.cumsum(nearest, dtype=np.float64)
+        cumulative = np.cumsum(nearest * weights, dtype=np.float64)
         if cumulative[-1] <= 0:
             break
         candidates = np.searchsorted(cumulative, row * cumulative[-1], side="right")
-        candidates = np.minimum(candidates, len(x) - 1)
-        improved = np.minimum(_squared_distances(x, squares, candidates), nearest[:, None])
-        best = int(np.argmin(improved.sum(axis=0, dtype=np.float64)))
+        np.minimum(candidates, len(x) - 1, out=candidates)
+        improved = _squared_distances(x, squares, negligible, candidates)
+        np.minimum(improved, nearest, out=improved)
+        best = int(np.einsum("tc,c->t", improved, weights, dtype=np.float64).argmin())
         chosen.append(int(candidates[best]))
-        nearest = improved[:, best]
+        nearest = improved[best]
     return chosen
 
 
-def _squared_distances(x: np.ndarray, squares: np.ndarray, chosen: list[int] | np.ndarray) -> np.ndarray:
-    """Return ‖x_i − x_j‖² (C, len(chosen)); 0 where it is below what float32 can tell from 0."""
-    sums = squares[:, None] + squares[chosen]
-    distances = sums - 2 * _product(x, x[chosen].T)
-    distances[distances <= sums * (4 * np.finfo(np.float32).eps)] = 0
+@lru_cache(maxsize=64)
+def _uniforms(clusters: int, seed: int) -> np.ndarray:
+    """Return the table of random numbers (K, 2 + ⌊ln K⌋) that seeds every image alike."""
+    return np.random.default_rng(seed).random((clusters, 2 + int(math.log(clusters))))
+
+
+def _squared_distances(
+    x: np.ndarray, squares: np.ndarray, negligible: np.ndarray, chosen: list[int] | np.ndarray
+) -> np.ndarray:
+    """Return ‖x_i − x_j‖² (len(chosen), C); 0 where it is negligible."""
+    distances = _product(_homogeneous(x[chosen, :-1], squares[chosen]), x.T)
+    distances += squares
+    distances[distances <= negligible + negligible[chosen, None]] = 0
     return distances
+
+
+def _homogeneous(centers: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Return the rows (−2 c, ‖c‖²)."""
+    rows = np.empty((len(centers), centers.shape[1] + 1), np.float32)
+    np.multiply(centers, -2, out=rows[:, :-1])
+    rows[:, -1] = squares
+    return rows
 
 
 # --- Lloyd ----------------------------------------------------------------------------------------------------------
 def _lloyd(
-    x: np.ndarray, squares: np.ndarray, centers: np.ndarray, max_iterations: int
+    x: np.ndarray, squares: np.ndarray, weights: np.ndarray, centers: np.ndarray, max_iterations: int
 ) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    clusters = len(centers)
-    labels, reseeded = np.full(len(x), -1), False
+    clusters, reseeded = len(centers), False
+    labels = assigned = np.full(len(x), -1)
+    sums = np.zeros((clusters, x.shape[1]), np.float64)
     for iteration in range(1, max_iterations + 1):
-        # ‖x‖² is the same for every centre, so the nearest one is told by ‖c‖² − 2 x·c.
-        scores = np.einsum("kd,kd->k", centers, centers) - 2 * _product(x, centers.T)
+        scores = _product(x, _homogeneous(centers, np.einsum("kd,kd->k", centers, centers)).T)
         previous, labels = labels, scores.argmin(axis=1)
         if np.array_equal(previous, labels):
             break
-        assigned = labels
+        before, assigned = assigned, labels
         empty = np.flatnonzero(np.bincount(labels, minlength=clusters) == 0)
         if len(empty):
             reseeded = True
             distances = squares + scores[np.arange(len(x)), labels]
-            farthest = np.argsort(-distances, kind="stable")[: len(empty)]
             assigned = labels.copy()
-            assigned[farthest] = empty
-        centers = group_means(x, assigned, clusters)
+            assigned[np.argsort(-distances, kind="stable")[: len(empty)]] = empty
+        # Only what moved changes the sums; late iterations move a handful of points.
+        moved = np.flatnonzero(assigned != before)
+        change = _members(assigned[moved], clusters) - _members(before[moved], clusters)
+        sums += _product(change * weights[moved], x[moved])
+        centers = (sums[:, :-1] / np.maximum(sums[:, -1:], 1)).astype(np.float32)
     return labels, centers, iteration, reseeded
+
+
+def _members(labels: np.ndarray, clusters: int) -> np.ndarray:
+    """Return (K, C) float32: 1 where the point is in the cluster; label −1 is in none."""
+    return (labels == np.arange(clusters)[:, None]).astype(np.float32)
 
 
 def _order(labels: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -191,9 +242,9 @@ def _order(labels: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndar
     return rank[labels], centers[order]
 
 
-def _inertia(x: np.ndarray, labels: np.ndarray, centers: np.ndarray) -> float:
+def _inertia(x: np.ndarray, weights: np.ndarray, labels: np.ndarray, centers: np.ndarray) -> float:
     difference = x - centers[labels]
-    return float(np.einsum("cd,cd->c", difference, difference).sum(dtype=np.float64))
+    return float((np.einsum("cd,cd->c", difference, difference) * weights).sum(dtype=np.float64))
 
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------
@@ -201,7 +252,7 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return a @ b in blocks of at most BLOCK multiply-adds; (m, k) times (k, n)."""
     m, k = a.shape
     n = b.shape[1]
-    depth = min(k, max(1, BLOCK // (8 * n)))
+    depth = min(k, max(1, BLOCK // (min(m, 8) * n)))
     rows = max(1, BLOCK // (depth * n))
     out = np.empty((m, n), np.float32)
     for top in range(0, m, rows):
@@ -211,3 +262,8 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             out[block] += a[block, start : start + depth] @ b[start : start + depth]
     return out
 
+
+def _scale(a: np.ndarray, exponent: int) -> np.ndarray:
+    """Return a · 2^exponent, exactly; in two factors, as one alone may overflow."""
+    half = exponent // 2
+    return np.asarray(a * np.float32(2.0**half) * np.float32(2.0 ** (exponent - half)))

@@ -5,12 +5,14 @@ The only module that mentions ONNX Runtime's options.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from camrt import ONNXRUNTIME_CAME_FIRST, __version__
 from camrt.errors import BundleError, ProviderError, did_you_mean
 
 try:
@@ -144,8 +146,15 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(sign in text for sign in ("failed to allocate memory", "out of memory", "bad allocation", "bad_alloc"))
 
 
+def telemetry() -> str:
+    """Say whether ONNX Runtime may report usage: it reads the variable once, when it is imported."""
+    if os.environ.get("ORT_DISABLE_TELEMETRY") != "1":
+        return "on, as ORT_DISABLE_TELEMETRY is not 1"
+    if ONNXRUNTIME_CAME_FIRST:
+        return "unknown, as onnxruntime was imported before camrt; import camrt first"
+    return "off"
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a result reports."""
-    from camrt import __version__
-
     return {"camrt": __version__, "onnxruntime": ort.__version__}

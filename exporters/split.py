@@ -89,25 +89,24 @@ def score(graph: Graph, shapes: Shapes) -> Cut:
     """
     op = Emitter(PREFIX)
     channels, height, width = shapes.image
-    batch = op.Shape(op.Identity(MAPS), start=0, end=2) if opset(graph.model) >= 15 else _leading(op, MAPS)
+    version = opset(graph.model)
+    batch = op.Slice(op.Shape(MAPS), op.constant([0]), op.constant([2]))
     up = op.Resize(MAPS, "", "", op.Concat(batch, op.constant([height, width]), axis=0), mode="linear",
                    coordinate_transformation_mode="half_pixel")  # fmt: skip
-    high = op.GlobalMaxPool(up)
-    low = op.Neg(op.GlobalMaxPool(op.Neg(up)))
+    low, high = _over_pixels(op, "ReduceMin", up, version), _over_pixels(op, "ReduceMax", up, version)
     span = op.Sub(high, low)
     zero, one = op.constant(0, "float32"), op.constant(1, "float32")
     varies = op.Greater(span, zero)
-    scaled = op.Where(varies, op.Div(op.Sub(up, low), op.Where(varies, span, one)), zero)
-    masks = op.Unsqueeze(op.Where(NORMALISE, scaled, up), op.constant([2]))  # (N, K, 1, H, W)
+    gain = op.Where(varies, op.Div(one, op.Where(varies, span, one)), zero)  # 0 for a flat map
+    offset, gain = op.Where(NORMALISE, low, zero), op.Where(NORMALISE, gain, one)
+    masks = op.Unsqueeze(op.Mul(op.Sub(up, offset), gain), op.constant([2]))  # (N, K, 1, H, W)
     axis = op.constant([1])
     difference = op.Unsqueeze(op.Sub(IMAGE, BASELINE), axis)  # (N, 1, 3, H, W)
     blended = op.Add(op.Unsqueeze(BASELINE, axis), op.Mul(difference, masks))
     masked = op.Reshape(blended, op.constant([-1, channels, height, width]))
-    before = len(op.nodes)
-    each = f"{PREFIX}/logits"
-    op.Reshape(each, op.Concat(batch, op.constant([shapes.classes]), axis=0))
+    before, each = len(op.nodes), f"{PREFIX}/logits"
+    op.name(op.Reshape(each, op.Concat(batch, op.constant([shapes.classes]), axis=0)), LOGITS)
     after = op.nodes[before:]
-    after[-1].output[0] = LOGITS
     model_nodes = [_copy(node, {IMAGE: masked, LOGITS: each}) for node in graph.nodes]
     inputs = [
         _value(IMAGE, "N", *shapes.image),
@@ -137,9 +136,11 @@ def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
     )
 
 
-def _leading(op: Emitter, tensor: str) -> str:
-    """Return the first two dimensions, in opsets whose Shape has no start and end."""
-    return op.Slice(op.Shape(tensor), op.constant([0]), op.constant([2]))
+def _over_pixels(op: Emitter, operator: str, tensor: str, version: int) -> str:
+    """Reduce the last two axes, which are an attribute up to opset 17 and an input from 18."""
+    if version < 18:
+        return str(getattr(op, operator)(tensor, axes=[2, 3]))
+    return str(getattr(op, operator)(tensor, op.constant([2, 3])))
 
 
 def _copy(node: NodeProto, new: dict[str, str]) -> NodeProto:

@@ -1,0 +1,112 @@
+"""Which reading of Cluster-CAM serves best: every merge and several K, on real models and photos.
+
+    CAMRT_REAL=… python tests/benchmarks/merges.py
+
+For every photo that the model names rightly: insertion − deletion (protocol `rise` with 14 steps), average drop, and whether
+the heatmap's maximum lies in the object's box.  Deletion sets pixels to 0 in preprocessed space, insertion starts from a
+Gaussian blur (kernel 11, σ 5, zero padding); classes are scored by softmax.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import camrt
+from camrt.case import probabilities
+from camrt.explainer import Explainer
+from camrt.image import preprocess_photo
+
+REAL = Path(os.environ["CAMRT_REAL"])
+STEPS = 14
+VARIANTS = [
+    {"clusters": clusters, "merge": merge}
+    for clusters in (10, 32)
+    for merge in ("extremes", "evidence", "positive")
+] + [
+    {"clusters": 10, "merge": "positive", "metric": "cosine"},
+    {"clusters": 10, "merge": "positive", "baseline": "blur"},
+    {"clusters": 10, "merge": "positive", "score": "logit"},
+    {"clusters": "auto", "merge": "positive"},
+]
+
+
+def score(explainer: Explainer, batch: np.ndarray, target: int) -> np.ndarray:
+    engine = explainer.engine
+    return probabilities(engine.logits(engine.features(engine.put(batch))), explainer.manifest.kind)[:, target]
+
+
+def curve(explainer: Explainer, start: np.ndarray, end: np.ndarray, heatmap: np.ndarray, target: int) -> float:
+    """Return the area under the score while pixels turn from `start` to `end` by falling saliency."""
+    order = np.argsort(-heatmap.ravel(), kind="stable")
+    images = np.repeat(start[None], STEPS + 1, axis=0).reshape(STEPS + 1, start.shape[0], -1)
+    for i in range(STEPS + 1):
+        changed = order[: round(order.size * i / STEPS)]
+        images[i][:, changed] = end.reshape(end.shape[0], -1)[:, changed]
+    scores = score(explainer, images.reshape(-1, *start.shape), target)
+    return float((scores.sum() - scores[0] / 2 - scores[-1] / 2) / STEPS)
+
+
+def blur(x: np.ndarray) -> np.ndarray:
+    return np.stack([cv2.GaussianBlur(plane, (11, 11), 5, borderType=cv2.BORDER_CONSTANT) for plane in x])
+
+
+def measure(explainer: Explainer, path: Path, target: int, boxes: list[list[float]]) -> dict[str, tuple[float, ...]]:
+    photo = camrt.load_photo(path)
+    x, where = preprocess_photo(photo.pixels, explainer.manifest.preprocess)
+    whole = float(score(explainer, x[None], target)[0])
+    centre = np.zeros((7, 7), np.float32)
+    centre[2:5, 2:5] = 1
+    found = {}
+    for variant in [*VARIANTS, None]:
+        if variant is None:
+            heatmap = cv2.GaussianBlur(cv2.resize(centre, x.shape[:0:-1]), (0, 0), 16)
+            heatmap, passes = heatmap / heatmap.max(), 0
+            from camrt.image import restore
+
+            on_photo = restore(heatmap, where)
+        else:
+            explanation = explainer.explain(photo, target=target, **variant)
+            heatmap, on_photo, passes = explanation.network_heatmap[0], explanation.heatmap[0], explanation.run.passes
+        deletion = curve(explainer, x, np.zeros_like(x), heatmap, target)
+        insertion = curve(explainer, blur(x), x, heatmap, target)
+        drop = max(0.0, whole - float(score(explainer, (x * heatmap)[None], target)[0])) / whole
+        row, column = np.unravel_index(on_photo.argmax(), on_photo.shape)
+        inside = any(x0 <= column + 0.5 <= x1 and y0 <= row + 0.5 <= y1 for x0, y0, x1, y1 in boxes)
+        found[str(variant or "blob in the centre")] = (insertion - deletion, drop, float(inside) if boxes else np.nan, passes)
+    return found
+
+
+def main() -> None:
+    from exporters import export
+
+    labels = {r["file"]: int(r["class_index"]) for r in csv.DictReader((REAL / "photos/labels.csv").open())}
+    boxes = defaultdict(list)
+    for r in csv.DictReader((REAL / "photos/boxes.csv").open()):
+        boxes[r["file"]].append([float(r[k]) for k in ("x0", "y0", "x1", "y1")])
+    models = sys.argv[1:] or ["mobilenet_v2_tv", "squeezenet11_gluon", "googlenet_caffe"]
+    for name in models:
+        with tempfile.TemporaryDirectory() as folder:
+            described = REAL / "models" / f"{name}.json"
+            export(REAL / "models" / f"{name}.onnx", Path(folder) / name, preprocess=described)
+            explainer = camrt.load(Path(folder) / name)
+            rows = defaultdict(list)
+            for file, target in labels.items():
+                if explainer.explain(REAL / "photos" / file, clusters=1).targets[0].index == target:
+                    for variant, values in measure(explainer, REAL / "photos" / file, target, boxes[file]).items():
+                        rows[variant].append(values)
+        print(f"\n{name}: {len(next(iter(rows.values())))} photos  (insertion − deletion, average drop, pointing, passes)")
+        for variant, values in rows.items():
+            gain, drop, pointing, passes = np.nanmean(np.array(values), axis=0)
+            print(f"  {gain:.3f}  {drop:.3f}  {pointing:.2f}  {passes:5.1f}  {variant}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
