@@ -1,0 +1,87 @@
+"""Tiny ONNX classifiers, built in a few lines, whose behaviour is known by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+Node = tuple  # (operator, inputs, outputs, attributes)
+
+
+def model(
+    nodes: list[NodeProto],
+    weights: dict[str, np.ndarray],
+    *,
+    image: tuple = ("N", 3, 32, 32),
+    output: str = "scores",
+    opset: int = 17,
+    outputs: tuple[str, ...] = (),
+) -> ModelProto:
+    """Return a model with input `x` and the outputs named."""
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, image)],
+        [onnx.ValueInfoProto(name=name, type=helper.make_tensor_type_proto(TensorProto.FLOAT, None)) for name in outputs or (output,)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def classifier(
+    classes: int = 5, channels: int = 12, *, end: str | None = None, image: tuple = ("N", 3, 32, 32), opset: int = 17, seed: int = 0
+) -> ModelProto:
+    """Return x → conv s2 → relu → conv s2 → relu `features` → global mean → gemm `logits` [→ end] `scores`.
+
+    Features are (N, channels, 8, 8).
+    """
+    rng = np.random.default_rng(seed)
+    weights = {
+        "w1": rng.normal(0, 0.3, (8, image[1], 3, 3)).astype(np.float32),
+        "w2": rng.normal(0, 0.2, (channels, 8, 3, 3)).astype(np.float32),
+        "b2": rng.normal(0, 0.1, channels).astype(np.float32),
+        "w3": rng.normal(0, 1.5, (channels, classes)).astype(np.float32),
+        "b3": rng.normal(0, 0.1, classes).astype(np.float32),
+    }
+    logits = "logits" if end else "scores"
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], name="conv1", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="conv2", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c2"], ["features"], name="relu2"),
+        helper.make_node("GlobalAveragePool", ["features"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"),
+        helper.make_node("Gemm", ["flat", "w3", "b3"], [logits], name="fc"),
+    ]
+    if end:
+        nodes.append(helper.make_node(end, [logits], ["scores"], name="end"))
+    return model(nodes, weights, image=image, opset=opset)
+
+
+def residual() -> ModelProto:
+    """Return a classifier with a skip: x → conv `c` → relu `r`; r → conv `d`; add(r, d) `s` → relu `t` → mean → gemm."""
+    rng = np.random.default_rng(1)
+    weights = {
+        "w1": rng.normal(0, 0.3, (6, 3, 3, 3)).astype(np.float32),
+        "w2": rng.normal(0, 0.2, (6, 6, 3, 3)).astype(np.float32),
+        "w3": rng.normal(0, 1.0, (6, 4)).astype(np.float32),
+        "b3": np.zeros(4, np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c"], name="conv1", kernel_shape=[3, 3], strides=[4, 4], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], name="relu1"),
+        helper.make_node("Conv", ["r", "w2"], ["d"], name="conv2", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["r", "d"], ["s"], name="add"),
+        helper.make_node("Relu", ["s"], ["t"], name="relu2"),
+        helper.make_node("GlobalAveragePool", ["t"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name="flatten"),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["scores"], name="fc"),
+    ]
+    return model(nodes, weights)
+
+
+def save(built: ModelProto, path: object) -> str:
+    """Write a model and return its path as text."""
+    onnx.save(built, str(path))
+    return str(path)
