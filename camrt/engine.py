@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from camrt.bundle import Bundle, Tensor
 from camrt.errors import BundleError, DeviceMemoryError, ParameterError
-from camrt.providers import CUDA_FAMILY, Choice, choose, is_out_of_memory, open_session
+from camrt.providers import CUDA_FAMILY, Choice, OrtValue, Session, choose, is_out_of_memory, open_session
 
 MAX_MASKED_BATCH = 64  # images; of 224 × 224 pixels they and ResNet-50's largest maps are about 500 MB
 
@@ -59,7 +58,7 @@ class Engine:
         self.choice = choose(providers)
         self.threads = threads
         self._lock = threading.Lock()
-        self._sessions: dict[str, ort.InferenceSession] = {}
+        self._sessions: dict[str, Session] = {}
         self._black: np.ndarray | None = None
         manifest = bundle.manifest
         self._head, self.provider = self._open("head", (manifest.image,), manifest.features)
@@ -72,15 +71,15 @@ class Engine:
         self._device = "cuda" if self.provider in CUDA_FAMILY else "cpu"
 
     # --- runs -----------------------------------------------------------------------------------------------------------
-    def put(self, array: np.ndarray) -> ort.OrtValue:
+    def put(self, array: np.ndarray) -> OrtValue:
         """Return the array on the device."""
-        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, 0)
+        return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, 0)
 
-    def features(self, image: ort.OrtValue) -> ort.OrtValue:
+    def features(self, image: OrtValue) -> OrtValue:
         """Run the head: (N, 3, H, W) → (N, C, h, w), on the device."""
         return self._run(self._head, {self.bundle.manifest.image.name: image})
 
-    def logits(self, features: ort.OrtValue | np.ndarray) -> np.ndarray:
+    def logits(self, features: OrtValue | np.ndarray) -> np.ndarray:
         """Run the tail: (N, C, h, w) → (N, L)."""
         value = self.put(features) if isinstance(features, np.ndarray) else features
         return self._run(self._tail, {self.bundle.manifest.features.name: value}).numpy()
@@ -94,7 +93,7 @@ class Engine:
             return self._black
 
     def masked_logits(
-        self, image: ort.OrtValue, baseline: ort.OrtValue, maps: np.ndarray, normalise: bool = True
+        self, image: OrtValue, baseline: OrtValue, maps: np.ndarray, normalise: bool = True
     ) -> Masked:
         """Return the logits of the images masked by every map.
 
@@ -137,7 +136,7 @@ class Engine:
         return Masked(np.concatenate(parts, axis=1), largest * images, halved)
 
     # --- sessions -------------------------------------------------------------------------------------------------------
-    def _run(self, session: ort.InferenceSession, feeds: dict[str, ort.OrtValue]) -> ort.OrtValue:
+    def _run(self, session: Session, feeds: dict[str, OrtValue]) -> OrtValue:
         """Run a session of one output, which stays on the device."""
         binding = session.io_binding()
         for name, value in feeds.items():
@@ -146,7 +145,7 @@ class Engine:
         session.run_with_iobinding(binding)
         return binding.get_outputs()[0]
 
-    def _score_session(self) -> ort.InferenceSession:
+    def _score_session(self) -> Session:
         with self._lock:
             if "score" not in self._sessions:
                 manifest = self.bundle.manifest
@@ -157,7 +156,7 @@ class Engine:
                 self._sessions["score"], _ = self._open("score", (manifest.image, baseline, maps, flag), output)
             return self._sessions["score"]
 
-    def _open(self, graph: str, inputs: Sequence[Tensor], output: Tensor) -> tuple[ort.InferenceSession, str]:
+    def _open(self, graph: str, inputs: Sequence[Tensor], output: Tensor) -> tuple[Session, str]:
         path = self.bundle.path(graph)
         session, provider = open_session(path, self.choice, self.threads)
         _check_interface(path.name, "inputs", session.get_inputs(), inputs)

@@ -51,10 +51,10 @@ def _png(data: bytes) -> Header:
 def _webp(data: bytes) -> Header:
     kind = data[12:16]
     if kind == b"VP8X":
-        width, height = (int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
-        return Header("WebP", width, height, alpha=bool(data[20] & 0x10))
+        flags, w0, w1, w2, h0, h1, h2 = struct.unpack_from("<B3x6B", data, 20)  # three-byte numbers, each one less
+        return Header("WebP", (w2 << 16 | w1 << 8 | w0) + 1, (h2 << 16 | h1 << 8 | h0) + 1, alpha=bool(flags & 0x10))
     if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
+        (bits,) = struct.unpack_from("<I", data, 21)
         return Header("WebP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, alpha=bool(bits >> 28 & 1))
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)

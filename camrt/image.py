@@ -1,7 +1,7 @@
 """Between a photo and the network: preprocess it, upsample maps, bring a heatmap back onto the photo.
 
 The only place where anything is resized.  Bilinear interpolation has half-pixel centres everywhere: `cv2.resize` on
-float32 equals the ONNX operator Resize (linear, half_pixel) to 1.2e-7.
+float32 equals the ONNX operator Resize (linear, half_pixel) to 1e-5 of the map's range, 2e-7 where sizes divide.
 """
 
 from __future__ import annotations

@@ -220,6 +220,8 @@ def _lloyd(
             assigned[np.argsort(-distances, kind="stable")[: len(empty)]] = empty
         # Only what moved changes the sums; late iterations move a handful of points.
         moved = np.flatnonzero(assigned != before)
+        if not len(moved):
+            break
         change = _members(assigned[moved], clusters) - _members(before[moved], clusters)
         sums += _product(change * weights[moved], x[moved])
         centers = (sums[:, :-1] / np.maximum(sums[:, -1:], 1)).astype(np.float32)

@@ -23,6 +23,9 @@ except ImportError as error:
         "The two packages exclude each other, so camrt installs neither by itself."
     ) from error
 
+Session = ort.InferenceSession
+OrtValue = ort.OrtValue
+
 NAMES = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -88,15 +91,18 @@ def choose(providers: Sequence[str] | str | None) -> Choice:
     return Choice(names, explicit=True)
 
 
-def open_session(path: Path, choice: Choice, threads: int = 0) -> tuple[ort.InferenceSession, str]:
+def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: str = "") -> tuple[Session, str]:
     """Return a session on the first provider that starts, and that provider's name.
-
-    The file is opened by path, so ONNX Runtime maps the external weights instead of copying them.
 
     Parameters
     ----------
+    model : Path or bytes
+        Opened by path, ONNX Runtime maps the external weights instead of copying them.
+    choice : Choice
     threads : int, default 0
         Threads of one operator on the CPU; 0 is one per core.
+    name : str, optional
+        How messages name the model; by default its path.
 
     Raises
     ------
@@ -114,20 +120,20 @@ def open_session(path: Path, choice: Choice, threads: int = 0) -> tuple[ort.Infe
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = [(NAMES.get(name, name), _PROVIDER_OPTIONS.get(name, {})) for name in choice.names]
     try:
-        session = ort.InferenceSession(str(path), options, providers=wanted)
+        session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
-        raise _refusal(path, choice, error) from error
+        raise _refusal(name or str(model), choice, error) from error
     running = SHORT.get(session.get_providers()[0], session.get_providers()[0])
     if running != choice.names[0]:
         _report_fallback(choice, running)
     return session, running
 
 
-def _refusal(path: Path, choice: Choice, error: Exception) -> Exception:
+def _refusal(name: str, choice: Choice, error: Exception) -> Exception:
     text = " ".join(str(error).split())[:300]
     if choice.names[0] != "cpu" and "ExecutionProvider" in text:
         return ProviderError(f"Provider {choice.names[0]!r} did not start: {text}. {INSTALL.get(choice.names[0], '')}")
-    return BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {text}")
+    return BundleError(f"ONNX Runtime {ort.__version__} cannot open {name}: {text}")
 
 
 def _report_fallback(choice: Choice, running: str) -> None:

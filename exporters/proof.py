@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto, numpy_helper
 
 from camrt.bundle import Split
-from camrt.errors import ExportError
+from camrt.errors import BundleError, ExportError
 from camrt.preprocess import Preprocess
-from exporters.graph import Graph, one_line
+from camrt.providers import Choice, Session, open_session
+from exporters.graph import Graph
 
 TOLERANCE = 1e-4  # float32
 SEED = 0
@@ -65,7 +65,7 @@ def prove(folder: Path, preprocess: Preprocess, reference: Reference, source: Mo
     ExportError
         They do not, or the source is finite on none of the inputs.
     """
-    sessions = {name: _session(str(folder / f"{name}.onnx"), f"{name}.onnx") for name in ("head", "tail", "score")}
+    sessions = {name: _session(folder / f"{name}.onnx", f"{name}.onnx") for name in ("head", "tail", "score")}
     step = _output_step(source, logits)
     errors: dict[str, float] = {}
     skipped, largest = [], 0.0
@@ -113,11 +113,8 @@ def _output_step(model: ModelProto, logits: str) -> float | None:
     return float(numpy_helper.to_array(graph.initializers[node.input[1]]).max())
 
 
-def _session(model: str | bytes, name: str) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+def _session(model: Path | bytes, name: str) -> Session:
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common public base
-        raise ExportError(f"ONNX Runtime {ort.__version__} cannot run {name}: {one_line(error)}") from None
+        return open_session(model, Choice(("cpu",), explicit=True), name=name)[0]
+    except BundleError as error:
+        raise ExportError(str(error)) from None

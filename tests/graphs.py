@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+import onnxruntime
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, parser
 
 Node = tuple  # (operator, inputs, outputs, attributes)
 
@@ -85,3 +86,31 @@ def save(built: ModelProto, path: object) -> str:
     """Write a model and return its path as text."""
     onnx.save(built, str(path))
     return str(path)
+
+
+def parse(
+    body: str, *, image: str = "N,3,16,16", outputs: tuple[str, ...] = ("scores",), opset: int = 17, seed: int = 0, **weights: object
+) -> ModelProto:
+    """Return a model from ONNX text: the nodes of a graph with input `x`; a weight given as a shape is random, He-scaled.
+
+    parse('[conv] c = Conv (x, w)  r = Relu (c) ...', w=(6, 3, 3, 3), shape=np.array([0, -1]))
+    """
+    rng = np.random.default_rng(seed)
+    graph = parser.parse_graph(f"tiny (float[{image}] x) => ({', '.join(outputs)}) {{ {body} }}")
+    for value in graph.output:
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for name, value in weights.items():
+        if isinstance(value, tuple):
+            value = rng.normal(0, (2 / max(1, np.prod(value[1:]))) ** 0.5, value).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def run(built: object, feeds: dict[str, np.ndarray], *outputs: str) -> list[np.ndarray]:
+    """Return the outputs of a model, given as proto or by path."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    source = built.SerializeToString() if isinstance(built, ModelProto) else str(built)
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return session.run(list(outputs) or None, feeds)

@@ -1,0 +1,234 @@
+"""exporters.layers: where a network can be cut, which place is best, and why another one is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from camrt.errors import ExportError, UnknownLayer
+from exporters.layers import find_layer, list_layers, module_scopes, separators
+from tests import graphs
+from tests.exporters.helpers import view
+
+HEADS = {"w": (6, 3, 3, 3), "v": (5, 6, 1, 1), "fc": (5, 6), "one": np.array([1, -1])}
+
+
+def automatic(body: str, **weights: object):
+    return list_layers(*view(graphs.parse(body, **weights)))[0]
+
+
+# --- the automatic choice -------------------------------------------------------------------------------------------------
+def test_the_last_map_that_alone_separates_is_chosen():
+    layer = list_layers(*view(graphs.classifier()))[0]
+    assert (layer.tensor, layer.node, layer.operator) == ("features", "relu2", "Relu")
+    assert (layer.shape, layer.stride) == ((12, 8, 8), (4.0, 4.0))
+    assert layer.reason == "the last map, 8 x 8, that alone separates the image from the scores"
+
+
+def test_the_others_follow_from_the_last_to_the_first():
+    assert [layer.tensor for layer in list_layers(*view(graphs.classifier()))] == ["features", "c2", "r1", "c1"]
+
+
+def test_what_a_skip_goes_round_is_not_listed():
+    assert [layer.tensor for layer in list_layers(*view(graphs.residual()))] == ["t", "s", "r", "c"]
+
+
+def test_class_maps_are_stepped_back_over():
+    # SqueezeNet: fire → dropout → conv of L channels → relu → mean → softmax
+    layer = automatic(
+        """
+        c = Conv (x, w)  fire = Relu (c)  drop = Dropout (fire)
+        maps = Conv (drop, v)  active = Relu (maps)
+        p = GlobalAveragePool (active)  f = Flatten (p)  scores = Softmax <axis = 1> (f)
+        """,
+        **HEADS,
+    )
+    assert layer.tensor == "fire"
+    assert layer.reason.endswith("before the closing Dropout 'drop' and the class maps 'maps' and the class maps 'active'")
+
+
+def test_as_many_channels_as_classes_before_a_linear_layer_are_features():
+    layer = automatic("c = Conv (x, w)  r = Relu (c)  p = GlobalAveragePool (r)  f = Flatten (p)  scores = MatMul (f, m)", w=(5, 3, 3, 3), m=(5, 5))
+    assert layer.tensor == "r"
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "end = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)",
+        "end = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (r)",
+        "end = LpPool <kernel_shape = [2, 2], strides = [2, 2]> (r)",
+        "end = Dropout (r)",
+        "end = Identity (r)",
+        "end = LRN <size = 3> (r)",
+        "d = Dropout (r)  i = Identity (d)  end = MaxPool <kernel_shape = [3, 3]> (i)",
+    ],
+)
+def test_a_closing_operator_is_stepped_back_over(closing):
+    # VGG: conv → relu → pool → flatten → gemm
+    layer = automatic(f"c = Conv (x, w)  r = Relu (c)  {closing}  f = Flatten (end)  l = ReduceMean <axes = [1]> (f)  scores = Mul (l, m)", w=(6, 3, 3, 3), m=(1, 5))
+    assert layer.tensor == "r"
+    assert "before the closing " in layer.reason
+    assert "'end'" in layer.reason
+
+
+def test_where_all_is_class_maps_and_pooling_the_last_map_is_chosen():
+    layer = automatic("c = Conv (x, v)  r = Relu (c)  p = GlobalAveragePool (r)  scores = Flatten (p)", v=(5, 3, 1, 1))
+    assert layer.tensor == "r"
+    assert "all are class maps" in layer.reason
+
+
+def test_a_dense_block_is_cut_after_its_last_concatenation():
+    layer = automatic(
+        """
+        c0 = Conv <pads = [1, 1, 1, 1]> (x, w)
+        r0 = Relu (c0)  c1 = Conv <pads = [1, 1, 1, 1]> (r0, w1)
+        k1 = Concat <axis = 1> (c0, c1)  r1 = Relu (k1)  c2 = Conv <pads = [1, 1, 1, 1]> (r1, w2)
+        k2 = Concat <axis = 1> (c0, c1, c2)  n = BatchNormalization (k2, g, b, g, g)  last = Relu (n)
+        p = GlobalAveragePool (last)  f = Flatten (p)  scores = Gemm <transB = 1> (f, fc)
+        """,
+        w=(4, 3, 3, 3), w1=(4, 4, 3, 3), w2=(4, 8, 3, 3), g=np.ones(12, np.float32), b=np.zeros(12, np.float32), fc=(5, 12),
+    )  # fmt: skip
+    assert (layer.tensor, layer.shape) == ("last", (12, 16, 16))
+
+
+def test_a_squeeze_and_excite_gate_is_not_cut_through():
+    body = """
+        c = Conv (x, w)  g = GlobalAveragePool (c)  e = Conv (g, gate)  s = Sigmoid (e)  m = Mul (c, s)
+        p = GlobalAveragePool (m)  f = Flatten (p)  scores = Gemm <transB = 1> (f, fc)
+        """
+    assert [layer.tensor for layer in list_layers(*view(graphs.parse(body, **HEADS, gate=(6, 6, 1, 1))))] == ["m", "c"]
+
+
+def test_the_stride_is_told_for_both_directions():
+    layer = automatic("c = Conv <strides = [2, 4]> (x, w)  p = GlobalAveragePool (c)  scores = Flatten (p)", w=(5, 3, 2, 4))
+    assert (layer.shape[1:], layer.stride) == ((8, 4), (2.0, 4.0))
+
+
+def test_a_network_without_a_map_has_nothing_to_cluster():
+    with pytest.raises(ExportError, match="nothing to cluster"):
+        list_layers(*view(graphs.parse("f = Flatten (x)  scores = MatMul (f, m)", m=(768, 5))))
+
+
+def test_separators_come_in_the_order_of_the_network():
+    graph, image, logits = view(graphs.residual())
+    assert separators(graph, image, logits) == ["c", "r", "s", "t", "p", "f"]
+
+
+def test_separators_do_not_depend_on_the_order_of_parallel_branches():
+    body = "c = Conv (x, w)  {}  s = Add (a, b)  p = GlobalAveragePool (s)  scores = Flatten (p)"
+    a, b = "a1 = Relu (c)  a = Abs (a1)", "b = Tanh (c)"
+    found = [separators(*view(graphs.parse(body.format(order), w=(5, 3, 3, 3)))) for order in (f"{a} {b}", f"{b} {a}")]
+    assert found == [["c", "s", "p"]] * 2
+
+
+# --- by name --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("name", "tensor"), [("auto", "features"), ("r1", "r1"), ("relu1", "r1"), ("conv1", "c1")])
+def test_a_layer_is_found_by_tensor_or_node(name, tensor):
+    layer = find_layer(*view(graphs.classifier()), name, "tiny.onnx")
+    assert layer.tensor == tensor
+    assert layer.reason == "asked for by name" or name == "auto"
+
+
+def test_a_layer_is_found_by_the_path_of_its_module():
+    built = graphs.classifier()
+    for node, scopes in zip(built.graph.node, ["stem.0", "stem.1", "body.0", "body.1", "pool", "pool", "fc"], strict=True):
+        scope = ["", scopes.split(".")[0], scopes, node.name]
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=repr(scope))
+    graph = view(built)
+    assert find_layer(*graph, "stem", "m").tensor == "r1"
+    assert find_layer(*graph, "body.0", "m").tensor == "c2"
+    assert find_layer(*graph, "auto", "m").module == "body.1"
+
+
+@pytest.mark.parametrize("value", ["", "['a', 'b'", "7", "[1, 2]", "__import__('os')", "[]"])
+def test_scopes_that_torch_did_not_write_are_no_scopes(value):
+    node = graphs.classifier().graph.node[0]
+    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=value)
+    assert module_scopes(node) == []
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("feature", "features"), ("relu_2", "relu2"), ("FC", "fc")])
+def test_an_unknown_layer_gets_a_suggestion(name, nearest):
+    with pytest.raises(UnknownLayer, match=f"tiny.onnx has no layer '{name}'. Did you mean '{nearest}'.*camrt layers tiny.onnx"):
+        find_layer(*view(graphs.classifier()), name, "tiny.onnx")
+
+
+def test_an_unknown_layer_like_nothing_else_gets_none():
+    with pytest.raises(UnknownLayer, match=r"has no layer 'zzzz'\. Run 'camrt layers tiny.onnx' to list the 4 places"):
+        find_layer(*view(graphs.classifier()), "zzzz", "tiny.onnx")
+
+
+def refusal(built, name: str) -> str:
+    with pytest.raises(ExportError) as caught:
+        find_layer(*view(built), name, "tiny.onnx")
+    assert not isinstance(caught.value, UnknownLayer)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["d", "conv2"])
+def test_a_skip_round_the_layer_is_named(name):
+    message = refusal(graphs.residual(), name)
+    assert message.startswith("Layer 'd'" if name == "d" else "Layer 'conv2' (tensor 'd')")
+    assert "'r' goes round it into Add 'add'" in message
+    assert "Choose the tensor after the paths meet, 's'." in message
+
+
+def test_a_skip_from_the_image_itself_is_named():
+    built = graphs.parse("c = Conv (x, v)  [join] s = Add (c, x)  p = GlobalAveragePool (s)  scores = Flatten (p)", v=(3, 3, 1, 1))
+    assert "'x' goes round it into Add 'join'" in refusal(built, "c")
+
+
+def test_a_parallel_branch_is_named():
+    built = graphs.parse(
+        "c = Conv (x, v)  a = Relu (c)  b = Tanh (c)  [join] s = Add (a, b)  p = GlobalAveragePool (s)  scores = Flatten (p)", v=(5, 3, 1, 1)
+    )
+    assert "'b' goes round it into Add 'join'" in refusal(built, "a")
+    assert "'a' goes round it into Add 'join'" in refusal(built, "b")
+
+
+def test_the_tensor_that_a_refusal_offers_can_be_cut():
+    built = graphs.parse(
+        """
+        c0 = Conv <pads = [1, 1, 1, 1]> (x, w)
+        c1 = Conv <pads = [1, 1, 1, 1]> (c0, w1)  k1 = Concat <axis = 1> (c0, c1)
+        c2 = Conv <pads = [1, 1, 1, 1]> (k1, w2)  k2 = Concat <axis = 1> (c0, c1, c2)
+        p = GlobalAveragePool (k2)  scores = Flatten (p)
+        """,
+        w=(2, 3, 3, 3), w1=(2, 2, 3, 3), w2=(2, 4, 3, 3),
+    )  # fmt: skip
+    assert "the paths meet, 'k2'" in refusal(built, "c1")
+
+
+def test_a_layer_that_is_no_map_is_refused_with_its_shape():
+    assert "Layer 'flatten' (tensor 'flat') is not a feature map (N, C, h, w): its shape is (1, 12)" in refusal(graphs.classifier(), "flatten").replace(
+        "(N, 12)", "(1, 12)"
+    )
+
+
+def test_a_map_of_one_cell_is_refused():
+    assert "'pooled' has one cell" in refusal(graphs.classifier(), "pooled")
+
+
+def test_an_integer_tensor_is_refused():
+    built = graphs.parse(
+        """
+        c = Conv (x, v)  q = QuantizeLinear (c, scale, zero)  [deq] d = DequantizeLinear (q, scale, zero)
+        p = GlobalAveragePool (d)  scores = Flatten (p)
+        """,
+        v=(5, 3, 1, 1), scale=np.float32(0.05), zero=np.uint8(128),
+    )  # fmt: skip
+    assert "'q' holds UINT8; a cut needs float32" in refusal(built, "q")
+
+
+def test_a_tensor_beside_the_path_is_refused():
+    built = graphs.parse(
+        "k = DequantizeLinear (v, scale, zero)  c = Conv (x, k)  p = GlobalAveragePool (c)  scores = Flatten (p)",
+        v=np.ones((5, 3, 2, 2), np.int8), scale=np.float32(0.05), zero=np.int8(0),
+    )  # fmt: skip
+    assert "'k' does not lie between the image and the scores" in refusal(built, "k")
+
+
+def test_a_one_by_two_map_can_be_cut():
+    built = graphs.parse("p = AveragePool <kernel_shape = [16, 8], strides = [16, 8]> (x)  r = Relu (p)  f = Flatten (r)  scores = Gemm (f, m)", m=(6, 5))
+    assert find_layer(*view(built), "r", "m").shape == (3, 1, 2)

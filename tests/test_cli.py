@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import pytest
+from click.testing import CliRunner
+
+from camrt.cli import camrt
+from camrt.methods import METHODS
+from tests import graphs
+
+from .conftest import ROOT, SAMPLES
+
+COMMANDS = list(camrt.commands)
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(camrt, [str(a) for a in arguments])
+
+
+def one_line_error(result) -> str:
+    """Return the error, after seeing that it is one line and no traceback."""
+    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+# --- every command --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_stands_in_the_readme(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example:  camrt {command}" in " ".join(result.output.split()).replace("Example: camrt", "Example:  camrt")
+    assert f"camrt {command}" in (ROOT / "README.md").read_text()
+
+
+def test_every_method_stands_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert all(name in text for name in METHODS)
+
+
+@pytest.mark.parametrize(("arguments", "code", "text"), [
+    (["explain"], 2, "Missing argument 'BUNDLE'"),
+    (["explain", "shapes"], 2, "Missing argument 'IMAGE...'"),
+    (["expalin"], 2, "No such command 'expalin'"),
+    (["explain", "nowhere", "x.png"], 1, "There is no bundle 'nowhere'"),
+    (["explain", "shapes", "missing.png"], 1, "missing.png: there is no such file"),
+    (["explain", "shapes", SAMPLES / "star.png", "-t", "strar"], 1, "Did you mean 'star'"),
+    (["explain", "shapes", SAMPLES / "star.png", "-t", "8"], 1, "classes 0…7"),
+    (["explain", "shapes", SAMPLES / "star.png", "-t", "star", "-n", "2"], 2, "--target or --top, not both"),
+    (["explain", "shapes", SAMPLES / "star.png", "-n", "9"], 2, "top must be a whole number from 1 to 8"),
+    (["explain", "shapes", SAMPLES / "star.png", "-m", "gradcam"], 2, "There is no method 'gradcam'"),
+    (["explain", "shapes", SAMPLES / "star.png", "-p", "clusters"], 2, "write NAME=VALUE"),
+    (["explain", "shapes", SAMPLES / "star.png", "-p", "clusters=0"], 2, "clusters must be a whole number of at least 1"),
+    (["explain", "shapes", SAMPLES / "star.png", "-p", "klusters=3"], 2, "Did you mean 'clusters'"),
+    (["explain", "shapes", SAMPLES / "star.png", "--provider", "cuda"], 1, "'cuda' is not in this onnxruntime"),
+    (["explain", "shapes", SAMPLES / "star.png", "--max-pixels", "10"], 1, "more than the limit of 10"),
+    (["info", "nowhere"], 1, "There is no bundle"),
+    (["bench", "shapes", "--source", "missing.onnx"], 1, "missing.onnx: there is no such file"),
+    (["layers", "missing.onnx"], 1, "missing.onnx: there is no such file"),
+    (["export", "missing.onnx"], 2, "Missing option '-o'"),
+    (["export", "missing.onnx", "-o", "x", "--mean", "a,b"], 2, "write numbers with commas"),
+    (["export", "missing.onnx", "-o", "x", "--size", "0"], 2, "write N, or HxW"),
+])  # fmt: skip
+def test_misuse_and_failures_give_one_line_and_an_exit_code(arguments, code, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert text in one_line_error(result)
+    assert os.listdir() == []
+
+
+# --- explain --------------------------------------------------------------------------------------------------------------
+def test_explain_writes_what_it_says(tmp_path):
+    result = run("explain", "shapes", SAMPLES / "heart.png", "--top", 2, "-o", tmp_path)
+    assert result.exit_code == 0
+    assert "heart  0." in result.stdout
+    assert str(tmp_path / "heart.heart.png") in result.stdout
+    assert cv2.imread(str(tmp_path / "heart.heart.png")).shape == (384, 384, 3)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_json_is_one_object_a_line_and_progress_goes_to_stderr(tmp_path):
+    result = run("explain", "shapes", SAMPLES / "heart.png", SAMPLES / "star.png", "-o", tmp_path, "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["targets"][0]["label"] for line in lines] == ["heart", "star"]
+    assert all((tmp_path / name).exists() for name in ("heart.heart.png", "star.star.png"))
+    assert "Explaining" in result.stderr
+
+
+def test_a_failed_image_exits_1_after_the_rest_is_done(tmp_path):
+    (tmp_path / "empty.png").touch()
+    result = run("explain", "shapes", tmp_path / "empty.png", SAMPLES / "star.png", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "empty.png: the file is empty" in result.stderr
+    assert "1 of 2 images could not be explained" in result.stderr
+    assert (tmp_path / "out" / "star.star.png").exists()
+
+
+def test_a_second_photo_of_a_name_gets_a_number(tmp_path):
+    other = tmp_path / "elsewhere" / "star.png"
+    other.parent.mkdir()
+    other.write_bytes((SAMPLES / "star.png").read_bytes())
+    run("explain", "shapes", SAMPLES / "star.png", other, "-o", tmp_path / "out")
+    assert {f.name for f in (tmp_path / "out").glob("*.png")} == {"star.star.png", "star.2.star.png"}
+
+
+def test_a_degenerate_outcome_is_told_and_exits_0(tmp_path):
+    model = graphs.classifier()
+    for tensor in model.graph.initializer:
+        if tensor.name == "w2":
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    assert run("export", graphs.save(model, tmp_path / "m.onnx"), "-o", tmp_path / "flat").exit_code == 0
+    result = run("explain", tmp_path / "flat", SAMPLES / "star.png", "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "[flat_map]" in result.stdout
+
+
+# --- the others -----------------------------------------------------------------------------------------------------------
+def test_info_describes_the_bundle_and_the_installation():
+    assert "relu_9" in run("info", "shapes").stdout
+    assert json.loads(run("info", "shapes", "--json").stdout)["labels"].startswith("circle, square")
+    facts = json.loads(run("info", "--json").stdout)
+    assert "cpu" in facts["providers"]
+    assert facts["onnxruntime"]
+
+
+def test_methods_lists_each_with_its_paper():
+    text = run("methods").stdout
+    assert all(name in text and method.citation in text for name, method in METHODS.items())
+    assert {m["name"] for m in json.loads(run("methods", "--json").stdout)} == set(METHODS)
+
+
+def test_bench_prints_floor_stages_and_ratio():
+    result = run("bench", "shapes", "--runs", 2, "--json")
+    values = json.loads(result.stdout)
+    assert values["ratio"] == pytest.approx(
+        values["explain"]["median"] / (values["floor_one"]["median"] + values["floor_batch"]["median"]), rel=1e-3
+    )
+    assert values["passes"] == 11
+    assert values["memory_explain"] >= values["memory_floor"] > 0
+    table = run("bench", "shapes", "--runs", 1, "-p", "clusters=4").stdout
+    assert "ratio explain / floor" in table
+    assert "4 images" in table
+
+
+def test_bench_takes_the_uncut_model_as_the_floor(tmp_path, tiny_bundle):
+    source = graphs.save(graphs.classifier(), tmp_path / "m.onnx")
+    assert json.loads(run("bench", tiny_bundle, "--source", source, "--runs", 1, "--json").stdout)["floor_of"] == "m.onnx"
+    baked = graphs.save(graphs.classifier(image=(1, 3, 32, 32)), tmp_path / "baked.onnx")
+    assert "Leave out --source" in one_line_error(run("bench", tiny_bundle, "--source", baked))
+
+
+def test_layers_lists_the_automatic_choice_first_with_its_reason(tmp_path):
+    source = graphs.save(graphs.residual(), tmp_path / "m.onnx")
+    text = run("layers", source).stdout
+    assert text.startswith("t is the last map, 8 x 8, that alone separates")
+    assert [v["tensor"] for v in json.loads(run("layers", source, "--json").stdout)] == ["t", "s", "r", "c"]
+
+
+def test_export_then_explain(tmp_path):
+    source = graphs.save(graphs.classifier(), tmp_path / "m.onnx")
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
+    arguments = ["export", source, "-o", tmp_path / "bundle", "--labels", tmp_path / "labels.txt", "--preset", "imagenet", "--layer", "r1"]
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert "reproduce the model to" in result.stdout
+    assert json.loads((tmp_path / "bundle/bundle.json").read_text())["layer"]["name"] == "r1"
+    assert run("explain", tmp_path / "bundle", SAMPLES / "star.png", "-t", "c", "-o", tmp_path / "out").exit_code == 0
+    assert "replace it with --force" in one_line_error(run(*arguments))
+    assert run(*arguments, "--force").exit_code == 0
+
+
+def test_export_without_preprocessing_warns_in_one_line(tmp_path):
+    result = run("export", graphs.save(graphs.classifier(), tmp_path / "m.onnx"), "-o", tmp_path / "bundle")
+    assert result.exit_code == 0
+    assert result.stderr.count("Warning: No preprocessing was given") == 1
+
+
+# --- as a process -----------------------------------------------------------------------------------------------------------
+def test_the_module_runs_as_a_command():
+    done = subprocess.run([sys.executable, "-m", "camrt", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("camrt, version ")
+
+
+def test_without_onnx_runtime_the_command_says_what_to_install(tmp_path):
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('No module named onnxruntime')")
+    done = subprocess.run(
+        [sys.executable, "-m", "camrt", "info"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    )
+    assert done.returncode == 1
+    assert "pip install 'camrt[cpu]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_onnx_the_exporting_commands_say_what_to_install(tmp_path):
+    (tmp_path / "onnx.py").write_text("raise ImportError('No module named onnx')")
+    done = subprocess.run(
+        [sys.executable, "-m", "camrt", "layers", "x.onnx"], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "pip install 'camrt[export]'" in done.stderr
+    assert "Traceback" not in done.stderr
