@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, ValueInfoProto
 
 from camrt.bundle import Bundle
 from exporters.graph import Graph
@@ -42,14 +42,18 @@ def split(bundle: Bundle, x: np.ndarray) -> np.ndarray:
     return logits
 
 
-def source_scores(built: ModelProto, x: np.ndarray, output: str | None = None) -> np.ndarray:
-    """Return the source's own output, one image after the other."""
-    name = built.graph.input[0].name
-    wanted = (output,) if output else (built.graph.output[0].name,)
-    return np.concatenate([graphs.run(built, {name: one[None]}, *wanted)[0].reshape(1, -1) for one in x])
+def source_scores(built: ModelProto, x: np.ndarray, tensor: str | None = None) -> np.ndarray:
+    """Return the source's output, or a tensor inside it, one image after the other."""
+    model = ModelProto()
+    model.CopyFrom(built)
+    tensor = tensor or model.graph.output[0].name
+    if tensor not in {value.name for value in model.graph.output}:
+        model.graph.output.append(ValueInfoProto(name=tensor))
+    image = model.graph.input[0].name
+    return np.concatenate([graphs.run(model, {image: one[None]}, tensor)[0].reshape(1, -1) for one in x])
 
 
-def assert_reproduces(bundle: Bundle, built: ModelProto, output: str | None = None) -> None:
+def assert_reproduces(bundle: Bundle, built: ModelProto, tensor: str | None = None) -> None:
     """Hold that a batch of three through the bundle equals three single images through the source."""
     x = images(bundle)
-    np.testing.assert_allclose(split(bundle, x), source_scores(built, x, output), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(split(bundle, x), source_scores(built, x, tensor), rtol=1e-4, atol=1e-4)
