@@ -1,293 +1,19 @@
-"""The bundle: a folder with bundle.json, the graphs and their weights, verified before a session is opened.
-
-bundle.json is hostile input: every key is checked, no name in it may leave the folder, every file is hashed.
-"""
+"""The bundle: a folder with bundle.json, the graphs and their weights, verified before a session is opened."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from camrt.errors import BundleError, did_you_mean
-from camrt.preprocess import Preprocess
-from camrt.table import Table
+from camrt.manifest import MANIFEST, WEIGHTS, Manifest
 
-FORMAT = "camrt-bundle"
-VERSION = 1
-MANIFEST = "bundle.json"
-WEIGHTS = "weights.bin"
-GRAPHS = ("head", "tail", "gradient", "score")  # each NAME.onnx; gradient may be missing
-REQUIRED_GRAPHS = ("head", "tail", "score")
-KINDS = ("logits", "probabilities", "sigmoid", "scores")
-DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "int8": 1, "uint8": 1, "int32": 4, "int64": 8}
 MAX_MANIFEST = 64 << 20  # bytes
 _BUILT_IN = (Path(__file__).parent / "models", Path(__file__).parent.parent / "models")
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """Name and shape of a graph's input or output; a negative first dimension is the batch."""
-
-    name: str
-    shape: tuple[int, ...]
-
-    def __repr__(self) -> str:
-        return f"{self.name} ({', '.join('N' if d < 0 else str(d) for d in self.shape)})"
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One tensor in weights.bin.
-
-    Attributes
-    ----------
-    depth : int
-        How many operators lie between the image and the first use of the tensor, so that sorting by depth goes from the
-        first layer to the last.
-    graphs : tuple of str
-        The graphs that read it.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    length: int
-    depth: int
-    graphs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Where the network was cut: the tensor, the operator that writes it, its PyTorch module, why it was chosen."""
-
-    name: str
-    operator: str
-    reason: str
-    module: str | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the bundle was made from and by what."""
-
-    file: str
-    sha256: str
-    exporter: str
-    producer: str = ""
-
-
-@dataclass(frozen=True)
-class Split:
-    """How well tail(head(x)) reproduces the source: the largest difference of logits on each kind of input.
-
-    `skipped` names the inputs on which the source itself is not finite.
-    """
-
-    tolerance: float
-    bound: str
-    errors: Mapping[str, float]
-    largest_logit: float
-    skipped: tuple[str, ...] = ()
-
-    @property
-    def error(self) -> float:
-        return max(self.errors.values(), default=0.0)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """bundle.json as data.
-
-    Attributes
-    ----------
-    image, features, output : Tensor
-        (N, 3, H, W), (N, C, h, w) and (N, L).
-    kind : {"logits", "probabilities", "sigmoid", "scores"}
-        What the output is; p is its softmax, its sigmoid, or itself.
-    activation : str or None
-        The trailing Softmax or Sigmoid that was cut off.
-    labels : tuple of str
-        One per class, or empty.
-    gradient_missing : str or None
-        Why there is no gradient.onnx.
-    """
-
-    name: str
-    source: Source
-    layer: Layer
-    image: Tensor
-    features: Tensor
-    output: Tensor
-    kind: str
-    activation: str | None
-    labels: tuple[str, ...]
-    preprocess: Preprocess
-    split: Split
-    gradient_missing: str | None
-    weights: tuple[Weight, ...]
-    files: Mapping[str, str]
-
-    @property
-    def classes(self) -> int:
-        return self.output.shape[1]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the network's input."""
-        return self.image.shape[2], self.image.shape[3]
-
-    def label(self, index: int) -> str:
-        """Return the class's label, its index as text where the bundle has no labels."""
-        return self.labels[index] if self.labels else str(index)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return bundle.json's content."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "name": self.name,
-            "source": {**vars(self.source)},
-            "layer": {**vars(self.layer)},
-            "tensors": {
-                role: {"name": tensor.name, "shape": ["N", *tensor.shape[1:]]}
-                for role, tensor in (("image", self.image), ("features", self.features), ("output", self.output))
-            },
-            "output": {"kind": self.kind, "activation": self.activation},
-            "labels": list(self.labels),
-            "preprocess": self.preprocess.to_json(),
-            "split": {**vars(self.split), "errors": dict(self.split.errors), "skipped": list(self.split.skipped)},
-            "gradient": {"missing": self.gradient_missing},
-            "files": dict(self.files),
-            "weights": [{**vars(w), "shape": list(w.shape), "graphs": list(w.graphs)} for w in self.weights],
-        }
-
-    @classmethod
-    def from_json(cls, values: Any, where: str = MANIFEST) -> Manifest:
-        """Read bundle.json's content.
-
-        Raises
-        ------
-        BundleError
-            It names the key, what it must be and what was found.
-        """
-        table = Table(values, where, BundleError)
-        if table.values.get("format") != FORMAT:
-            raise table.refuse("format", repr(FORMAT), table.values.get("format"))
-        if table.integer("version") != VERSION:
-            raise BundleError(
-                f"{where}: this bundle has format version {values['version']}, this camrt reads version {VERSION}. "
-                "Update camrt, or export the model again with this camrt."
-            )
-        table.only(
-            "format", "version", "name", "source", "layer", "tensors", "output", "labels", "preprocess", "split",
-            "gradient", "files", "weights",
-        )  # fmt: skip
-        tensors, output = table.table("tensors"), table.table("output")
-        manifest = cls(
-            name=table.text("name"),
-            source=_read_source(table.table("source")),
-            layer=_read_layer(table.table("layer")),
-            image=_read_tensor(tensors.table("image"), 4),
-            features=_read_tensor(tensors.table("features"), 4),
-            output=_read_tensor(tensors.table("output"), 2),
-            kind=output.choice("kind", KINDS),
-            activation=output.text("activation") if "activation" in output else None,
-            labels=table.strings("labels"),
-            preprocess=Preprocess.from_json(table.table("preprocess")),
-            split=_read_split(table.table("split")),
-            gradient_missing=_optional_text(table.table("gradient"), "missing"),
-            weights=tuple(_read_weight(entry) for entry in table.tables("weights")),
-            files=_read_files(table.table("files")),
-        )
-        manifest._check(table)
-        return manifest
-
-    def _check(self, table: Table) -> None:
-        """Refuse parts that do not fit together."""
-        if self.labels and len(self.labels) != self.classes:
-            raise table.refuse("labels", f"empty or {self.classes} strings, one per class", f"{len(self.labels)} labels")
-        if self.preprocess.size != self.size:
-            raise table.refuse("preprocess.size", f"{list(self.size)}, as tensors.image says", list(self.preprocess.size))
-        if self.preprocess.channels != self.image.shape[1]:
-            raise table.refuse("preprocess.mean", f"{self.image.shape[1]} numbers, one per channel", self.preprocess.mean)
-        for graph in REQUIRED_GRAPHS:
-            if f"{graph}.onnx" not in self.files:
-                raise BundleError(f"{table.where}: 'files' lacks {graph}.onnx. Export the model again.")
-        if (self.gradient_missing is None) != ("gradient.onnx" in self.files):
-            raise table.refuse("gradient.missing", "null with gradient.onnx, or the reason without", self.gradient_missing)
-
-
-# --- reading ------------------------------------------------------------------------------------------------------------
-def _optional_text(table: Table, key: str) -> str | None:
-    return table.text(key) if key in table else None
-
-
-def _read_source(table: Table) -> Source:
-    table.only("file", "sha256", "exporter", "producer")
-    return Source(table.text("file"), table.text("sha256"), table.text("exporter"), table.text("producer"))
-
-
-def _read_layer(table: Table) -> Layer:
-    table.only("name", "operator", "reason", "module")
-    return Layer(table.text("name"), table.text("operator"), table.text("reason"), _optional_text(table, "module"))
-
-
-def _read_tensor(table: Table, rank: int) -> Tensor:
-    table.only("name", "shape")
-    shape = table.values.get("shape")
-    batch = isinstance(shape, list) and len(shape) == rank and shape[0] == "N"
-    if not batch or not all(isinstance(d, int) and not isinstance(d, bool) and d > 0 for d in shape[1:]):
-        raise table.refuse("shape", f'"N" and {rank - 1} positive whole numbers', shape)
-    return Tensor(table.text("name"), (-1, *shape[1:]))
-
-
-def _read_split(table: Table) -> Split:
-    table.only("tolerance", "bound", "errors", "largest_logit", "skipped")
-    errors = table.table("errors")
-    return Split(
-        tolerance=table.number("tolerance"),
-        bound=table.text("bound"),
-        errors={name: errors.number(name) for name in errors.values},
-        largest_logit=table.number("largest_logit"),
-        skipped=table.strings("skipped"),
-    )
-
-
-def _read_weight(table: Table) -> Weight:
-    table.only("name", "dtype", "shape", "offset", "length", "depth", "graphs")
-    shape = table.values.get("shape")
-    if not isinstance(shape, list) or not all(isinstance(d, int) and d >= 0 for d in shape):
-        raise table.refuse("shape", "a list of whole numbers", shape)
-    dtype = table.choice("dtype", DTYPES)
-    length = table.integer("length")
-    if length != math.prod(shape) * DTYPES[dtype]:
-        raise table.refuse("length", f"{math.prod(shape) * DTYPES[dtype]}, the size of its shape and dtype", length)
-    graphs = table.strings("graphs")
-    return Weight(
-        table.text("name"), dtype, tuple(shape), table.integer("offset"), length, table.integer("depth"), graphs
-    )
-
-
-def _read_files(table: Table) -> dict[str, str]:
-    files = {name: table.text(name) for name in table.values}
-    allowed = {f"{graph}.onnx" for graph in GRAPHS} | {WEIGHTS}
-    for name, digest in files.items():
-        if name not in allowed:
-            raise BundleError(
-                f"{table.where}: 'files' names {name!r}; a bundle holds only {', '.join(sorted(allowed))} beside {MANIFEST}."
-            )
-        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            raise table.refuse(name, "a SHA-256 in hexadecimal", digest)
-    return files
-
-
-# --- the folder ---------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle folder."""
@@ -310,7 +36,7 @@ def open_bundle(location: str | Path) -> Bundle:
         There is none, or anything in it is not what bundle.json says.
     """
     folder = find_bundle(location)
-    data = read_manifest_bytes(folder)
+    data = _read_manifest(folder)
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -342,7 +68,7 @@ def find_bundle(location: str | Path) -> Path:
     )
 
 
-def read_manifest_bytes(folder: Path) -> bytes:
+def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST
     try:
         if path.stat().st_size > MAX_MANIFEST:
@@ -382,13 +108,3 @@ def _verify_weights(folder: Path, manifest: Manifest) -> None:
     for weight in manifest.weights:
         if weight.offset + weight.length > size:
             raise BundleError(f"{folder / MANIFEST}: weight {weight.name!r} ends beyond {WEIGHTS} ({size} bytes).")
-
-
-def match_label(labels: Sequence[str], text: str) -> list[int]:
-    """Return the indices of the labels that are `text`, or have it among their comma-separated names.
-
-    >>> match_label(["tench, Tinca tinca", "goldfish"], "tinca TINCA")
-    [0]
-    """
-    wanted = text.strip().casefold()
-    return [i for i, label in enumerate(labels) if wanted in (n.strip().casefold() for n in (label, *label.split(",")))]

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from camrt.bundle import Bundle, Tensor
+from camrt.bundle import Bundle
 from camrt.errors import BundleError, DeviceMemoryError, ParameterError
+from camrt.manifest import Tensor
 from camrt.providers import CUDA_FAMILY, Choice, OrtValue, Session, choose, is_out_of_memory, open_session
 
 MAX_MASKED_BATCH = 64  # images; of 224 × 224 pixels they and ResNet-50's largest maps are about 500 MB
@@ -82,7 +83,7 @@ class Engine:
     def logits(self, features: OrtValue | np.ndarray) -> np.ndarray:
         """Run the tail: (N, C, h, w) → (N, L)."""
         value = self.put(features) if isinstance(features, np.ndarray) else features
-        return self._run(self._tail, {self.bundle.manifest.features.name: value}).numpy()
+        return np.asarray(self._run(self._tail, {self.bundle.manifest.features.name: value}).numpy())
 
     def black_logits(self) -> np.ndarray:
         """Return the logits (L,) of the black baseline, computed once."""
@@ -92,9 +93,7 @@ class Engine:
                 self._black = self.logits(self.features(self.put(zeros)))[0]
             return self._black
 
-    def masked_logits(
-        self, image: OrtValue, baseline: OrtValue, maps: np.ndarray, normalise: bool = True
-    ) -> Masked:
+    def masked_logits(self, image: OrtValue, baseline: OrtValue, maps: np.ndarray, normalise: bool = True) -> Masked:
         """Return the logits of the images masked by every map.
 
         Parameters

@@ -11,13 +11,14 @@ from typing import Any, overload
 
 import numpy as np
 
-from camrt.bundle import Manifest, match_label, open_bundle
+from camrt.bundle import open_bundle
 from camrt.case import Case, probabilities
 from camrt.engine import MAX_MASKED_BATCH, Engine
 from camrt.errors import ParameterError, UnknownTarget, did_you_mean
 from camrt.explanation import Explanation, Run, Target
 from camrt.heatmap import Outcome, outcomes
 from camrt.image import preprocess_photo
+from camrt.manifest import Manifest, match_label
 from camrt.methods import Method, get_method
 from camrt.photo import MAX_PIXELS, ImageSource, load_photo
 from camrt.providers import versions
@@ -78,7 +79,8 @@ class Explainer:
 
     def __repr__(self) -> str:
         m = self.manifest
-        return f"Explainer({m.name!r}, {m.classes} classes, {m.size[0]} x {m.size[1]}, cut at {m.layer.name!r}, {self.engine.provider})"
+        size = f"{m.size[0]} x {m.size[1]}"
+        return f"Explainer({m.name!r}, {m.classes} classes, {size}, cut at {m.layer.name!r}, {self.engine.provider})"
 
     @overload
     def explain(
@@ -166,9 +168,7 @@ class Explainer:
         ]
 
     # --- targets ----------------------------------------------------------------------------------------------------------
-    def _asked_classes(
-        self, target: int | str | None, targets: Sequence[int | str] | None, top: int | None
-    ) -> list[int] | int:
+    def _asked_classes(self, target: int | str | None, targets: Sequence[int | str] | None, top: int | None) -> list[int] | int:
         """Return the class indices that were asked for, or how many of the most probable ones."""
         if sum(given is not None for given in (target, targets, top)) > 1:
             raise ParameterError("Give one of target, targets and top, not several.")

@@ -209,9 +209,7 @@ class Explanation:
 
     def _target_file_names(self) -> list[str]:
         names = [slug(t.name) for t in self.targets]
-        return [
-            n if names.count(n) == 1 else f"{n}-{t.index}" for n, t in zip(names, self.targets, strict=True)
-        ]
+        return [n if names.count(n) == 1 else f"{n}-{t.index}" for n, t in zip(names, self.targets, strict=True)]
 
 
 def slug(text: str) -> str:

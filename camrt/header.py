@@ -112,6 +112,4 @@ def read_header(data: bytes, name: str) -> Header:
             except (struct.error, IndexError, KeyError, ValueError) as error:
                 kind = read.__name__.lstrip("_").upper()
                 raise ImageError(f"{name}: damaged {kind} header ({error}). Save the image again.") from None
-    raise ImageError(
-        f"{name}: not a supported image; it starts with {data[:8]!r}. Supported: JPEG, PNG, WebP, BMP, GIF, TIFF."
-    )
+    raise ImageError(f"{name}: not a supported image; it starts with {data[:8]!r}. Supported: JPEG, PNG, WebP, BMP, GIF, TIFF.")

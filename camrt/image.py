@@ -48,9 +48,7 @@ class Geometry:
         """Return (H0, W0) bool: the photo's pixels whose centres the network saw."""
         rows, columns = (
             (lambda centres: (centres >= start) & (centres < start + window))((np.arange(n) + 0.5) * resized / n)
-            for n, resized, start, window in zip(
-                self.photo, self.resized, (self.top, self.left), self.network, strict=True
-            )
+            for n, resized, start, window in zip(self.photo, self.resized, (self.top, self.left), self.network, strict=True)
         )
         return rows[:, None] & columns[None, :]
 
@@ -162,7 +160,7 @@ def _interpolate(maps: np.ndarray, axis: int, cell: np.ndarray, fraction: np.nda
     """Return the linear interpolation along `axis` at `cell + fraction`."""
     after = np.take(maps, np.minimum(cell + 1, maps.shape[axis] - 1), axis)
     before = np.take(maps, cell, axis)
-    return before + (after - before) * (fraction[:, None] if axis == -2 else fraction)
+    return np.asarray(before + (after - before) * (fraction[:, None] if axis == -2 else fraction))
 
 
 def normalise(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -186,7 +184,6 @@ def blur(x: np.ndarray) -> np.ndarray:
 
 def restore(heatmap: np.ndarray, where: Geometry) -> np.ndarray:
     """Return a heatmap (H, W) of the network's window as (H0, W0) on the photo; 0 where the network did not look."""
-    height, width = where.network
     top, left = max(where.top, 0), max(where.left, 0)
     inside = heatmap[max(-where.top, 0) :, max(-where.left, 0) :][: where.resized[0], : where.resized[1]]
     bottom, right = where.resized[0] - top - inside.shape[0], where.resized[1] - left - inside.shape[1]

@@ -206,7 +206,7 @@ def _lloyd(
     clusters, reseeded = len(centers), False
     labels = assigned = np.full(len(x), -1)
     sums = np.zeros((clusters, x.shape[1]), np.float64)
-    for iteration in range(1, max_iterations + 1):
+    for iteration in range(1, max_iterations + 1):  # noqa: B007, it is returned
         scores = _product(x, _homogeneous(centers, np.einsum("kd,kd->k", centers, centers)).T)
         previous, labels = labels, scores.argmin(axis=1)
         if np.array_equal(previous, labels):
@@ -230,7 +230,7 @@ def _lloyd(
 
 def _members(labels: np.ndarray, clusters: int) -> np.ndarray:
     """Return (K, C) float32: 1 where the point is in the cluster; label −1 is in none."""
-    return (labels == np.arange(clusters)[:, None]).astype(np.float32)
+    return np.asarray(labels == np.arange(clusters)[:, None], np.float32)
 
 
 def _order(labels: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

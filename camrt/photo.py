@@ -122,7 +122,7 @@ def _on_white(pixels: np.ndarray, unchanged: np.ndarray | None) -> np.ndarray:
 
 
 def _blend_on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    return np.rint(pixels * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.asarray(np.rint(pixels * alpha + 255 * (1 - alpha)), np.uint8)
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
@@ -153,5 +153,5 @@ def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
         if array.min() < 0 or array.max() > 1:
             found = f"{array.min():.4g}…{array.max():.4g}"
             raise ImageError(f"{name}: floating-point pixels must lie in [0, 1], got {found}. Divide by 255?")
-        return np.rint(array * 255).astype(np.uint8)
+        return np.asarray(np.rint(array * 255), np.uint8)
     raise ImageError(f"{name}: pixels must be uint8, uint16 or float in [0, 1], got {array.dtype}.")

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from camrt import ONNXRUNTIME_CAME_FIRST, __version__
 from camrt.errors import BundleError, ProviderError, did_you_mean
@@ -23,8 +23,8 @@ except ImportError as error:
         "The two packages exclude each other, so camrt installs neither by itself."
     ) from error
 
-Session = ort.InferenceSession
-OrtValue = ort.OrtValue
+Session: TypeAlias = ort.InferenceSession
+OrtValue: TypeAlias = ort.OrtValue
 
 NAMES = {
     "tensorrt": "TensorrtExecutionProvider",

@@ -15,8 +15,9 @@ from typing import Any
 import onnx
 
 from camrt import __version__
-from camrt.bundle import MANIFEST, WEIGHTS, Layer, Manifest, Source, Split, Tensor, sha256_of
+from camrt.bundle import sha256_of
 from camrt.errors import ExportError
+from camrt.manifest import MANIFEST, WEIGHTS, Layer, Manifest, Source, Split, Tensor
 from camrt.preprocess import Preprocess, from_description, imagenet, squash
 from exporters.graph import Graph
 from exporters.labels import read_labels
@@ -40,7 +41,9 @@ class Prepared:
     graph: Graph
 
 
-def layers(source: Any, *, weights: str | Path | None = None, size: tuple[int, int] | None = None, output: str | None = None) -> list[LayerChoice]:
+def layers(
+    source: Any, *, weights: str | Path | None = None, size: tuple[int, int] | None = None, output: str | None = None
+) -> list[LayerChoice]:
     """Return where a model can be cut, best first.
 
     Parameters are those of `export`.
@@ -149,14 +152,19 @@ def _shapes(graph: Graph, normal: Normal, choice: LayerChoice) -> Shapes:
 
 
 def _preprocess(
-    given: Preprocess | Mapping[str, Any] | str | Path | None, preset: str | None, overrides: Mapping[str, Any] | None, shapes: Shapes
+    given: Preprocess | Mapping[str, Any] | str | Path | None,
+    preset: str | None,
+    overrides: Mapping[str, Any] | None,
+    shapes: Shapes,
 ) -> Preprocess:
     channels, *size = shapes.image
     height, width = size
     if isinstance(given, Preprocess):
         base = given
         if base.size != (height, width) or base.channels != channels:
-            raise ExportError(f"preprocess is for {base.channels} x {base.size}, the network takes {channels} x {(height, width)}.")
+            raise ExportError(
+                f"preprocess is for {base.channels} x {base.size}, the network takes {channels} x {(height, width)}."
+            )
     elif preset is not None:
         if preset not in PRESETS:
             raise ExportError(f"There is no preset {preset!r}. Known: {', '.join(PRESETS)}.")
@@ -206,7 +214,12 @@ def _write_graphs(
     source, normal = prepared.source, prepared.normal
     return Manifest(
         name=name,
-        source=Source(source.file, source.sha256, f"camrt {__version__}", f"{source.model.producer_name} {source.model.producer_version}".strip()),
+        source=Source(
+            source.file,
+            source.sha256,
+            f"camrt {__version__}",
+            f"{source.model.producer_name} {source.model.producer_version}".strip(),
+        ),
         layer=Layer(choice.tensor, choice.operator, choice.reason, choice.module),
         image=Tensor(IMAGE, (-1, *shapes.image)),
         features=Tensor(FEATURES, (-1, *shapes.features)),

@@ -189,7 +189,9 @@ def _refusal(graph: Graph, image: str, logits: str, name: str, tensor: str) -> E
     written = f"({', '.join('?' if d is None else str(d) for d in shape)})"
     what = f"Layer {name!r}" if name == tensor else f"Layer {name!r} (tensor {tensor!r})"
     if element not in (0, TensorProto.FLOAT):
-        return ExportError(f"{what} holds {TensorProto.DataType.Name(element)}; a cut needs float32. Take a neighbouring tensor.")
+        return ExportError(
+            f"{what} holds {TensorProto.DataType.Name(element)}; a cut needs float32. Take a neighbouring tensor."
+        )
     if len(shape) != 4:
         return ExportError(f"{what} is not a feature map (N, C, h, w): its shape is {written}. Choose an earlier layer.")
     if shape[2] == shape[3] == 1:

@@ -1,6 +1,6 @@
 """Prove a split: tail(head(x)) and the score graph must reproduce the source on seeded noise and on extreme images.
 
-    max|Δ| ≤ tol · max(1, max|z|)
+max|Δ| ≤ tol · max(1, max|z|)
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from camrt.bundle import Split
 from camrt.errors import BundleError, ExportError
+from camrt.manifest import Split
 from camrt.preprocess import Preprocess
 from camrt.providers import Choice, Session, open_session
 from exporters.graph import Graph
@@ -80,13 +80,14 @@ def prove(folder: Path, preprocess: Preprocess, reference: Reference, source: Mo
         feeds = {"image": x, "baseline": np.zeros_like(x), "maps": maps, "normalise": np.array(False)}
         logits_score = sessions["score"].run(None, feeds)[0]
         found = np.abs(logits_split - expected).max(), np.abs(logits_score - expected[:, None]).max()
+        size = float(np.abs(expected).max())
+        _check(name, found, step if step is not None else TOLERANCE * max(1.0, size), step)
         errors[name] = float(max(found))
-        largest = max(largest, float(np.abs(expected).max()))
-        _check(name, found, step if step is not None else TOLERANCE * max(1.0, float(np.abs(expected).max())), step)
+        largest = max(largest, size)
     if not errors:
         raise ExportError(
-            f"The source model gives NaN or infinity on every test input ({', '.join(skipped)}), so the split cannot be proved. "
-            "Check its weights and the preprocessing."
+            f"The source model gives NaN or infinity on every test input ({', '.join(skipped)}), so the split cannot be "
+            "proved. Check its weights and the preprocessing."
         )
     bound = "tolerance · max(1, max|z|)" if step is None else "one output step of the quantised model"
     return Split(TOLERANCE if step is None else step, bound, errors, largest, tuple(skipped))

@@ -56,7 +56,9 @@ def _make(factory: str) -> Any:
         found = getattr(importlib.import_module(module_name), attribute)
         return found()
     except Exception as error:  # whatever the user's code raises
-        raise ExportError(f"{factory}: calling it without arguments failed ({type(error).__name__}: {one_line(error)}).") from error
+        raise ExportError(
+            f"{factory}: calling it without arguments failed ({type(error).__name__}: {one_line(error)})."
+        ) from error
     finally:
         sys.path.remove("")
 
@@ -72,7 +74,9 @@ def _load_weights(module: torch.nn.Module, path: Path) -> None:
     except ImportError:
         raise ExportError("Reading .safetensors needs safetensors: pip install 'camrt[torch]'.") from None
     except Exception as error:  # torch, pickle and safetensors raise several types of their own
-        raise ExportError(f"{path}: no readable state dict ({one_line(error)}). Save one with torch.save(model.state_dict(), …).") from None
+        raise ExportError(
+            f"{path}: no readable state dict ({one_line(error)}). Save one with torch.save(model.state_dict(), …)."
+        ) from None
     if not isinstance(state, Mapping):
         raise ExportError(f"{path} holds {type(state).__name__}, not a state dict. Save model.state_dict().")
     try:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from camrt.bundle import Weight
 from camrt.errors import ExportError
+from camrt.manifest import Weight
 from exporters.emitter import Emitter
 from exporters.graph import Graph, node_inputs, opset
 from exporters.weights import external, is_weight
@@ -131,9 +131,7 @@ def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
     for node in proto.node:
         del node.metadata_props[:]
     version = max(LOWEST_IR, min(graph.model.ir_version, helper.find_min_ir_version_for(graph.model.opset_import)))
-    return helper.make_model(
-        proto, producer_name="camrt", opset_imports=graph.model.opset_import, ir_version=version
-    )
+    return helper.make_model(proto, producer_name="camrt", opset_imports=graph.model.opset_import, ir_version=version)
 
 
 def _over_pixels(op: Emitter, operator: str, tensor: str, version: int) -> str:
@@ -155,7 +153,9 @@ def _checked(graph: Graph, cut: Cut) -> Cut:
     provided = {name for node in cut.nodes for name in node.output} | {v.name for v in cut.inputs} | graph.initializers.keys()
     missing = sorted({name for node in cut.nodes for name in node_inputs(node)} - provided)
     if missing:
-        raise ExportError(f"The part {cut.inputs[0].name} → {cut.output.name} lacks {', '.join(missing)}. Choose another layer.")
+        raise ExportError(
+            f"The part {cut.inputs[0].name} → {cut.output.name} lacks {', '.join(missing)}. Choose another layer."
+        )
     return cut
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from camrt.bundle import WEIGHTS, Weight
+from camrt.manifest import WEIGHTS, Weight
 from exporters.graph import Graph, node_inputs
 
 ALIGNMENT = 64  # bytes; a cache line, and enough for every element type when the file is mapped

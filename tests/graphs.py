@@ -24,14 +24,23 @@ def model(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, image)],
-        [onnx.ValueInfoProto(name=name, type=helper.make_tensor_type_proto(TensorProto.FLOAT, None)) for name in outputs or (output,)],
+        [
+            onnx.ValueInfoProto(name=name, type=helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+            for name in outputs or (output,)
+        ],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 def classifier(
-    classes: int = 5, channels: int = 12, *, end: str | None = None, image: tuple = ("N", 3, 32, 32), opset: int = 17, seed: int = 0
+    classes: int = 5,
+    channels: int = 12,
+    *,
+    end: str | None = None,
+    image: tuple = ("N", 3, 32, 32),
+    opset: int = 17,
+    seed: int = 0,
 ) -> ModelProto:
     """Return x → conv s2 → relu → conv s2 → relu `features` → global mean → gemm `logits` [→ end] `scores`.
 
@@ -49,7 +58,9 @@ def classifier(
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["c1"], name="conv1", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
-        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="conv2", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node(
+            "Conv", ["r1", "w2", "b2"], ["c2"], name="conv2", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]
+        ),
         helper.make_node("Relu", ["c2"], ["features"], name="relu2"),
         helper.make_node("GlobalAveragePool", ["features"], ["pooled"], name="pool"),
         helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"),
@@ -89,7 +100,13 @@ def save(built: ModelProto, path: object) -> str:
 
 
 def parse(
-    body: str, *, image: str = "N,3,16,16", outputs: tuple[str, ...] = ("scores",), opset: int = 17, seed: int = 0, **weights: object
+    body: str,
+    *,
+    image: str = "N,3,16,16",
+    outputs: tuple[str, ...] = ("scores",),
+    opset: int = 17,
+    seed: int = 0,
+    **weights: object,
 ) -> ModelProto:
     """Return a model from ONNX text: the nodes of a graph with input `x`; a weight given as a shape is random, He-scaled.
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camrt.bundle import MANIFEST, Manifest, find_bundle, match_label, open_bundle
+from camrt.bundle import find_bundle, open_bundle
 from camrt.errors import BundleError
+from camrt.manifest import MANIFEST, Manifest, match_label
 
 from .conftest import ROOT
 

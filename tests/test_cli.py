@@ -167,7 +167,18 @@ def test_layers_lists_the_automatic_choice_first_with_its_reason(tmp_path):
 def test_export_then_explain(tmp_path):
     source = graphs.save(graphs.classifier(), tmp_path / "m.onnx")
     (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
-    arguments = ["export", source, "-o", tmp_path / "bundle", "--labels", tmp_path / "labels.txt", "--preset", "imagenet", "--layer", "r1"]
+    arguments = [
+        "export",
+        source,
+        "-o",
+        tmp_path / "bundle",
+        "--labels",
+        tmp_path / "labels.txt",
+        "--preset",
+        "imagenet",
+        "--layer",
+        "r1",
+    ]
     result = run(*arguments)
     assert result.exit_code == 0
     assert "reproduce the model to" in result.stdout
@@ -192,7 +203,10 @@ def test_the_module_runs_as_a_command():
 def test_without_onnx_runtime_the_command_says_what_to_install(tmp_path):
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('No module named onnxruntime')")
     done = subprocess.run(
-        [sys.executable, "-m", "camrt", "info"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+        [sys.executable, "-m", "camrt", "info"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
     )
     assert done.returncode == 1
     assert "pip install 'camrt[cpu]'" in done.stderr

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import camrt
-from camrt.bundle import MANIFEST, open_bundle, sha256_of
+from camrt.bundle import open_bundle, sha256_of
 from camrt.engine import Engine
 from camrt.errors import BundleError, DeviceMemoryError, ParameterError
+from camrt.manifest import MANIFEST
 
 
 @pytest.fixture

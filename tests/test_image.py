@@ -13,14 +13,25 @@ from camrt.errors import ImageError
 from camrt.image import blur, geometry, normalise, preprocess_photo, restore, upsample, upsampled_range
 from camrt.preprocess import Preprocess, imagenet, squash
 
-SIZES = [((7, 7), (224, 224)), ((13, 13), (224, 224)), ((3, 5), (32, 17)), ((8, 8), (8, 8)), ((9, 6), (5, 4)), ((1, 4), (16, 16))]
+SIZES = [
+    ((7, 7), (224, 224)),
+    ((13, 13), (224, 224)),
+    ((3, 5), (32, 17)),
+    ((8, 8), (8, 8)),
+    ((9, 6), (5, 4)),
+    ((1, 4), (16, 16)),
+]
 
 
 def onnx_resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     node = helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], mode="linear", coordinate_transformation_mode="half_pixel")
     sizes = helper.make_tensor("sizes", TensorProto.INT64, [4], [*maps.shape[:2], *size])
     graph = helper.make_graph(
-        [node], "resize", [helper.make_tensor_value_info("x", TensorProto.FLOAT, maps.shape)], [onnx.ValueInfoProto(name="y")], [sizes]
+        [node],
+        "resize",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, maps.shape)],
+        [onnx.ValueInfoProto(name="y")],
+        [sizes],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": maps})[0]

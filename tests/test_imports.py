@@ -22,6 +22,7 @@ LAYERS = [
     {"methods", "render", "heatmap", "case", "files"},
     {"engine", "image", "kmeans", "photo", "header", "providers"},
     {"bundle"},
+    {"manifest"},
     {"preprocess"},
     {"table"},
     {"errors"},
@@ -105,7 +106,11 @@ def test_exporters_import_no_command_line_and_torch_in_one_place():
         assert ("torch" in modules or "import torch" in path.read_text()) == (path.name == "pytorch.py")
 
 
-@pytest.mark.parametrize("path", sorted([*(ROOT / "camrt").rglob("*.py"), *(ROOT / "exporters").rglob("*.py")]), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    sorted([*(ROOT / "camrt").rglob("*.py"), *(ROOT / "exporters").rglob("*.py")]),
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
 def test_every_module_opens_with_its_purpose_and_fits_on_a_few_screens(path):
     text = path.read_text()
     assert (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]

@@ -139,7 +139,9 @@ def test_group_means_of_an_absent_cluster_are_zero():
     assert means.tolist() == [[2.0, 4.0], [0.0, 0.0]]
 
 
-@pytest.mark.parametrize(("m", "k", "n"), [(4, 49, 1280), (1280, 49, 10), (10, 1280, 50), (3, 12544, 64), (600, 3136, 32), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(4, 49, 1280), (1280, 49, 10), (10, 1280, 50), (3, 12544, 64), (600, 3136, 32), (1, 1, 1)]
+)
 def test_products_in_blocks_equal_the_whole_product(m, k, n):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(m, k)).astype(np.float32), rng.normal(size=(k, n)).astype(np.float32)
@@ -149,7 +151,9 @@ def test_products_in_blocks_equal_the_whole_product(m, k, n):
 def test_no_product_is_large_enough_to_wake_blas_threads(monkeypatch):
     sizes = []
     real = np.matmul
-    monkeypatch.setattr(np, "matmul", lambda a, b, out: sizes.append(a.shape[0] * a.shape[1] * b.shape[1]) or real(a, b, out=out))
+    monkeypatch.setattr(
+        np, "matmul", lambda a, b, out: sizes.append(a.shape[0] * a.shape[1] * b.shape[1]) or real(a, b, out=out)
+    )
     kmeans(feature_maps(8, channels=500, cells=3136), 10)
     assert sizes
     assert max(sizes) <= BLOCK

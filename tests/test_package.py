@@ -16,7 +16,9 @@ from .conftest import ROOT, SAMPLES
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True
+    )
     return next(folder.glob("*.whl"))
 
 
@@ -31,7 +33,9 @@ def test_the_wheel_holds_both_packages_and_the_built_in_bundle(wheel):
 def test_the_installed_wheel_explains_with_shapes_outside_the_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel], check=True, capture_output=True
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel],
+        check=True,
+        capture_output=True,
     )
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
@@ -48,5 +52,7 @@ def test_the_installed_wheel_explains_with_shapes_outside_the_checkout(wheel, tm
 
 def test_the_extras_exist_and_no_build_of_onnx_runtime_is_a_hard_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"cpu", "gpu", "export", "torch", "sklearn", "evaluate", "serve", "ray", "batch", "cpp"} <= set(project["optional-dependencies"])
+    assert {"cpu", "gpu", "export", "torch", "sklearn", "evaluate", "serve", "ray", "batch", "cpp"} <= set(
+        project["optional-dependencies"]
+    )
     assert not any("onnxruntime" in d or "torch" in d or d.startswith("onnx") for d in project["dependencies"])

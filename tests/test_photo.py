@@ -110,7 +110,14 @@ def test_an_animated_png_gives_its_first_frame():
     second = png_chunk(b"fcTL", struct.pack(">I", 1) + frame[4:])
     idat = still[still.index(b"IDAT") + 4 : end - 4]
     second += png_chunk(b"fdAT", struct.pack(">I", 2) + zlib.compress(bytes(len(zlib.decompress(idat)))))
-    animated = still[:body] + png_chunk(b"acTL", struct.pack(">II", 2, 0)) + png_chunk(b"fcTL", frame) + still[body:end] + second + still[end:]
+    animated = (
+        still[:body]
+        + png_chunk(b"acTL", struct.pack(">II", 2, 0))
+        + png_chunk(b"fcTL", frame)
+        + still[body:end]
+        + second
+        + still[end:]
+    )
     assert np.array_equal(load_photo(animated).pixels, RAMP)
 
 
@@ -162,7 +169,9 @@ def test_a_folder_is_refused(tmp_path):
         load_photo(tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM" + bytes(60), b"RIFF1234WEBPVP8 " + bytes(9)])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM" + bytes(60), b"RIFF1234WEBPVP8 " + bytes(9)]
+)
 def test_empty_and_damaged_bytes_are_refused(data):
     with pytest.raises(ImageError):
         load_photo(data)
@@ -177,7 +186,12 @@ def test_a_file_cut_in_half_is_refused(ending):
 
 def test_a_decompression_bomb_is_refused_before_decoding():
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b"")
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + png_chunk(b"IEND", b"")
+    )
     with pytest.raises(ImageError, match="60000 x 60000 pixels are more than the limit"):
         load_photo(bomb)
 

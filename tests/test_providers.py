@@ -20,7 +20,9 @@ def cuda_build(monkeypatch):
     real = providers.ort.InferenceSession
     monkeypatch.setattr(providers.ort, "get_available_providers", lambda: CUDA_BUILD)
     monkeypatch.setattr(
-        providers.ort, "InferenceSession", lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"])
+        providers.ort,
+        "InferenceSession",
+        lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),
     )
 
 
@@ -37,7 +39,9 @@ def test_onnx_runtimes_own_names_are_taken():
 
 
 def test_a_provider_that_is_not_built_in_is_refused_with_what_to_install():
-    with pytest.raises(ProviderError, match=r"'cuda' is not in this onnxruntime .*it has: .*cpu.*camrt\[gpu\].*providers=\['cpu'\]"):
+    with pytest.raises(
+        ProviderError, match=r"'cuda' is not in this onnxruntime .*it has: .*cpu.*camrt\[gpu\].*providers=\['cpu'\]"
+    ):
         choose(["cuda", "cpu"])
 
 
@@ -52,7 +56,9 @@ def test_an_empty_list_is_refused():
 
 
 def test_a_silent_fallback_is_an_error_when_cuda_was_asked_for(cuda_build, tiny_bundle):
-    with pytest.raises(ProviderError, match=r"'cuda' is installed but did not start; .* fell back to 'cpu'.*providers=\['cuda', 'cpu'\]"):
+    with pytest.raises(
+        ProviderError, match=r"'cuda' is installed but did not start; .* fell back to 'cpu'.*providers=\['cuda', 'cpu'\]"
+    ):
         camrt.load(tiny_bundle, providers=["cuda"])
 
 

@@ -56,8 +56,7 @@ def cluster_maps(
     most = max(len(clustering.centers) for clustering in found)
     maps = np.stack([group_means(p, f.labels, most) for p, f in zip(points, found, strict=True)])
     notes = [
-        ["fewer_clusters"] * (clusters != "auto" and len(f.centers) < int(clusters))
-        + ["empty_cluster_reseeded"] * f.reseeded
+        ["fewer_clusters"] * (clusters != "auto" and len(f.centers) < int(clusters)) + ["empty_cluster_reseeded"] * f.reseeded
         for f in found
     ]
     return maps.reshape(len(features), most, *features.shape[2:]), notes
@@ -73,9 +72,9 @@ def _cluster(points: np.ndarray, clusters: int | str, metric: str, seed: int) ->
 def cluster_weights(scores: np.ndarray, baseline: np.ndarray, merge: str) -> np.ndarray:
     """Return w (N, K, T) from the scores s (N, K, T) and the baseline's s_0 (N, T)."""
     if merge == "positive":
-        return np.maximum(scores - baseline[:, None], 0)
+        return np.asarray(np.maximum(scores - baseline[:, None], 0))
     if merge == "evidence":
-        return scores - scores.mean(axis=1, keepdims=True)
+        return np.asarray(scores - scores.mean(axis=1, keepdims=True))
     weights = np.zeros_like(scores)
     np.put_along_axis(weights, scores.argmax(axis=1)[:, None], 1, axis=1)
     lowest = scores.argmin(axis=1)[:, None]
@@ -105,7 +104,7 @@ def cluster_cam(
     ndarray of shape (N, T, h, w), float32
     """
     weights = cluster_weights(scores, baseline, merge)
-    return np.einsum("nkt,nkhw->nthw", weights, normalise(maps, size)).astype(np.float32)
+    return np.asarray(np.einsum("nkt,nkhw->nthw", weights, normalise(maps, size)), np.float32)
 
 
 @method(

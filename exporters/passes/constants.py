@@ -36,7 +36,12 @@ def _value(node: NodeProto) -> TensorProto:
     tensor = attribute(node, "value")
     if isinstance(tensor, TensorProto):
         return tensor
-    for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
+    for name, dtype in (
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
         plain = attribute(node, name)
         if plain is not None:
             return numpy_helper.from_array(np.array(plain, dtype))

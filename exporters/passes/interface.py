@@ -52,7 +52,9 @@ def _choose_output(normal: Normal) -> None:
         raise ExportError(f"The model has no output {chosen!r}.{did_you_mean(chosen, names)} It has: {', '.join(names)}.")
     value = next(v for v in outputs if v.name == chosen)
     if not value.type.HasField("tensor_type"):
-        raise ExportError(f"The output {chosen!r} is a sequence or a map, not a tensor of scores. Choose another: --output NAME.")
+        raise ExportError(
+            f"The output {chosen!r} is a sequence or a map, not a tensor of scores. Choose another: --output NAME."
+        )
     del outputs[:]
     outputs.add().CopyFrom(value)
     outputs[0].type.tensor_type.ClearField("shape")  # a fixed batch in it would contradict the inference

@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=60_000)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=128)
     options = parser.parse_args()
 
@@ -87,7 +87,9 @@ def main() -> None:
     for epoch in range(options.epochs):
         network.train()
         losses = []
-        for chosen in torch.randperm(options.scenes, generator=generator).split(options.batch)[: options.scenes // options.batch]:
+        for chosen in torch.randperm(options.scenes, generator=generator).split(options.batch)[
+            : options.scenes // options.batch
+        ]:
             logits = network(jitter(normalise(images[chosen]), generator))
             loss = functional.cross_entropy(logits, targets[chosen])
             optimiser.zero_grad()
@@ -96,7 +98,10 @@ def main() -> None:
             schedule.step()
             losses.append(loss.item())
         score = accuracy(network, test_images, test_targets)
-        print(f"epoch {epoch + 1:2d}  loss {np.mean(losses):.4f}  test accuracy {score:.4f}  {time.time() - started:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1:2d}  loss {np.mean(losses):.4f}  test accuracy {score:.4f}  {time.time() - started:.0f} s",
+            flush=True,
+        )
     options.weights.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), options.weights)
 

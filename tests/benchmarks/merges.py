@@ -27,9 +27,7 @@ from camrt.image import preprocess_photo
 REAL = Path(os.environ["CAMRT_REAL"])
 STEPS = 14
 VARIANTS = [
-    {"clusters": clusters, "merge": merge}
-    for clusters in (10, 32)
-    for merge in ("extremes", "evidence", "positive")
+    {"clusters": clusters, "merge": merge} for clusters in (10, 32) for merge in ("extremes", "evidence", "positive")
 ] + [
     {"clusters": 10, "merge": "positive", "metric": "cosine"},
     {"clusters": 10, "merge": "positive", "baseline": "blur"},

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from camrt.bundle import open_bundle
 from camrt.errors import ExportError
@@ -91,8 +92,16 @@ def test_a_split_that_does_not_reproduce_the_model_is_refused(shift, cut, monkey
 
 
 def test_a_score_graph_that_does_not_reproduce_the_model_is_refused(cut, monkeypatch, tmp_path):
-    monkeypatch.setattr(exporting, "score", lambda graph, shapes: score(graph, replace(shapes, image=(3, 31, 32))))
-    with pytest.raises(ExportError):
+    score = exporting.score
+
+    def with_another_gemm(graph, shapes):
+        spoiled = score(graph, shapes)
+        (gemm,) = [node for node in spoiled.nodes if node.op_type == "Gemm"]
+        gemm.attribute.append(helper.make_attribute("alpha", 1.01))
+        return spoiled
+
+    monkeypatch.setattr(exporting, "score", with_another_gemm)
+    with pytest.raises(ExportError, match="on 'noise' images the score graph differs by"):
         cut(graphs.classifier())
     assert nothing_written(tmp_path)
 

@@ -1,0 +1,104 @@
+"""camrt explain: heatmaps of photos."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from camrt.cli.options import engine_options, json_option, method_options, open_explainer
+from camrt.errors import ImageError
+from camrt.explanation import Explanation, slug
+from camrt.heatmap import Outcome
+from camrt.photo import MAX_PIXELS
+
+
+@click.command()
+@click.argument("bundle")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="CLASS",
+    help="Class name or index; may be repeated.  [default: the top class]",
+)
+@click.option("-n", "--top", type=click.IntRange(1), help="Explain the so many most probable classes.")
+@method_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("explanations"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the files.",
+)
+@click.option(
+    "--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Weight of the heatmap over the photo."
+)
+@click.option(
+    "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Largest photo that is decoded."
+)
+@engine_options
+@json_option
+def explain(
+    bundle: str, images: tuple[str, ...], targets: tuple[str, ...], top: int | None, method: str, parameters: dict[str, str],
+    output: Path, alpha: float, max_pixels: int, providers: tuple[str, ...], max_masked_batch: int, threads: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Show where BUNDLE's model looks when it names a class in each IMAGE.
+
+    Writes PHOTO.CLASS.png (the heatmap over the photo), PHOTO.npy (the heatmaps, float32) and PHOTO.explanation.json.
+
+    Example:  camrt explain shapes photo.png --top 2 -o out
+    """
+    if targets and top:
+        raise click.UsageError("Give --target or --top, not both.")
+    explainer = open_explainer(bundle, providers, max_masked_batch, threads, max_pixels)
+    options: dict[str, Any] = {"targets": list(targets) or None, "top": top, "method": method, **parameters}
+    failures, lines, names = 0, [], _Names()
+    with click.progressbar(images, label="Explaining", file=sys.stderr, hidden=len(images) < 2) as bar:
+        for image in bar:
+            try:
+                explanation = explainer.explain(image, **options)
+            except ImageError as error:
+                failures += 1
+                lines.append((f"Error: {error}", True))
+                continue
+            files = explanation.save(output, names.of(explanation), alpha=alpha)
+            if as_json:
+                click.echo(json.dumps(explanation.to_json() | {"files": [str(f) for f in files]}, ensure_ascii=False))
+            else:
+                lines.append((_describe(explanation, files), False))
+    for line, is_error in lines:
+        click.echo(line, err=is_error)
+    if failures:
+        click.echo(f"{failures} of {len(images)} images could not be explained.", err=True)
+        sys.exit(1)
+
+
+class _Names:
+    """Gives the second photo of a name the name `photo.2`."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def of(self, explanation: Explanation) -> str:
+        name = slug(explanation.photo.name)
+        self._seen[name] = self._seen.get(name, 0) + 1
+        return name if self._seen[name] == 1 else f"{name}.{self._seen[name]}"
+
+
+def _describe(explanation: Explanation, files: list[Path]) -> str:
+    rows = [
+        f"  {t.name}  {t.probability:.3f}{'' if t.outcome is Outcome.OK else f'  [{t.outcome.word}]'}  →  {file}"
+        for t, file in zip(explanation.targets, files, strict=False)
+    ]
+    run = explanation.run
+    notes = f"; {', '.join(explanation.notes)}" if explanation.notes else ""
+    total = f"{run.passes} passes, {run.timings['total']:.0f} ms on {run.provider}{notes}"
+    return "\n".join([f"{explanation.photo.source}  ({run.method}, {total})", *rows])
