@@ -16,14 +16,14 @@ import onnx
 
 from camrt import __version__
 from camrt.bundle import sha256_of
-from camrt.errors import ExportError
-from camrt.manifest import MANIFEST, WEIGHTS, Layer, Manifest, Source, Split, Tensor
+from camrt.errors import ExportError, did_you_mean
+from camrt.manifest import KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Split, Tensor
 from camrt.preprocess import Preprocess, from_description, imagenet, squash
 from exporters.graph import Graph
 from exporters.labels import read_labels
 from exporters.layers import AUTO, LayerChoice, find_layer, list_layers
 from exporters.passes import Normal, normalise
-from exporters.proof import onnx_reference, prove
+from exporters.proof import Reference, onnx_reference, output_kind, prove
 from exporters.source import SourceModel, read_source
 from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, head, rename_interface, score, tail, to_model
 from exporters.weights import write_weights
@@ -64,6 +64,7 @@ def export(
     weights: str | Path | None = None,
     size: tuple[int, int] | None = None,
     output: str | None = None,
+    kind: str = AUTO,
     name: str | None = None,
     force: bool = False,
     progress: Callable[[str], None] = lambda step: None,
@@ -92,6 +93,9 @@ def export(
         Height and width, for PyTorch (default 224 × 224) and for models that leave them open.
     output : str, optional
         The output to explain, where there are several.
+    kind : {"auto", "logits", "probabilities", "sigmoid", "scores"}
+        What the output is.  "auto" says logits before a Softmax that was cut off, sigmoid before a Sigmoid, probabilities
+        where the outputs are positive and sum to 1, else logits.
     name : str, optional
         The bundle's name; by default the folder's.
     force : bool
@@ -105,6 +109,8 @@ def export(
         The model cannot be cut there, the split does not reproduce it, or the target exists.
     """
     target = Path(target)
+    if kind not in (AUTO, *KINDS):
+        raise ExportError(f"kind must be one of {', '.join((AUTO, *KINDS))}, got {kind!r}.{did_you_mean(kind, KINDS)}")
     _check_target(target, force)
     progress("read")
     prepared = _prepare(source, weights, size, output)
@@ -123,8 +129,10 @@ def export(
         progress("write")
         manifest = _write_graphs(beside, whole, cuts, prepared, choice, shapes, chosen, names, name or target.resolve().name)
         progress("prove")
-        split = _prove(beside, prepared, chosen)
-        manifest = Manifest(**{**vars(manifest), "split": split})
+        reference = _reference(prepared)
+        split = prove(beside, chosen, reference, prepared.source.model, normal.raw_logits)
+        found = kind if kind != AUTO else output_kind(chosen, reference, normal.activation)
+        manifest = Manifest(**{**vars(manifest), "split": split, "kind": found})
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         (beside / MANIFEST).write_text(text + "\n", encoding="utf-8")
         _move_into_place(beside, target)
@@ -206,7 +214,7 @@ def _write_graphs(
     folder: Path, graph: Graph, cuts: Mapping[str, Cut], prepared: Prepared, choice: LayerChoice, shapes: Shapes,
     preprocess: Preprocess, labels: tuple[str, ...], name: str,
 ) -> Manifest:  # fmt: skip
-    """Write the graphs and their weights, and return the manifest without its proof."""
+    """Write the graphs and their weights, and return the manifest without what the proof finds."""
     used = {part: cut.reads(graph) for part, cut in cuts.items()}
     table = write_weights(graph, IMAGE, used, folder / WEIGHTS)
     for part, cut in cuts.items():
@@ -224,7 +232,7 @@ def _write_graphs(
         image=Tensor(IMAGE, (-1, *shapes.image)),
         features=Tensor(FEATURES, (-1, *shapes.features)),
         output=Tensor(LOGITS, (-1, shapes.classes)),
-        kind="sigmoid" if normal.activation == "Sigmoid" else "logits",
+        kind="logits",
         activation=normal.activation,
         labels=labels,
         preprocess=preprocess,
@@ -235,13 +243,12 @@ def _write_graphs(
     )
 
 
-def _prove(folder: Path, prepared: Prepared, preprocess: Preprocess) -> Split:
+def _reference(prepared: Prepared) -> Reference:
+    """Return the source as a function that gives logits."""
     source, logits = prepared.source, prepared.normal.raw_logits
     if source.reference is not None and prepared.normal.activation is None:
-        reference = source.reference
-    else:
-        reference = onnx_reference(_with_tensor(source.model, logits, prepared.normal.model), logits)
-    return prove(folder, preprocess, reference, source.model, logits)
+        return source.reference
+    return onnx_reference(_with_tensor(source.model, logits, prepared.normal.model), logits)
 
 
 def _with_tensor(model: onnx.ModelProto, tensor: str, normal: onnx.ModelProto) -> onnx.ModelProto:

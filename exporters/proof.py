@@ -93,6 +93,15 @@ def prove(folder: Path, preprocess: Preprocess, reference: Reference, source: Mo
     return Split(TOLERANCE if step is None else step, bound, errors, largest, tuple(skipped))
 
 
+def output_kind(preprocess: Preprocess, reference: Reference, activation: str | None) -> str:
+    """Return what the outputs are, by the activation that was cut off, else by looking at them."""
+    if activation is not None:
+        return "sigmoid" if activation == "Sigmoid" else "logits"
+    outputs = reference(test_images(preprocess)["noise"])
+    distribution = bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
+    return "probabilities" if distribution else "logits"
+
+
 def _check(name: str, found: tuple[np.floating, np.floating], allowed: float, step: float | None) -> None:
     for part, error in zip(("tail(head(x))", "the score graph"), found, strict=True):
         if not error <= allowed:  # NaN is refused too

@@ -24,7 +24,7 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_both_packages_and_the_built_in_bundle(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"camrt/cli.py", "camrt/py.typed", "exporters/export.py"} <= names
+    assert {"camrt/cli/__init__.py", "camrt/py.typed", "exporters/export.py"} <= names
     bundle = {n.rsplit("/", 1)[1] for n in names if n.startswith("camrt/models/shapes/")}
     assert bundle == {"bundle.json", "head.onnx", "tail.onnx", "score.onnx", "weights.bin"}
     assert not any(n.startswith(("tests/", "models/")) for n in names)

@@ -11,7 +11,7 @@ import click
 
 from camrt.cli.inspect import bundle_facts
 from camrt.cli.options import json_option
-from camrt.manifest import Manifest
+from camrt.manifest import KINDS, Manifest
 
 
 def _exporters() -> Any:
@@ -45,7 +45,7 @@ def _read_numbers(_: click.Context, parameter: click.Parameter, text: str | None
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--output-name", "output", metavar="NAME", help="The output to explain, where the model has several."),
+        click.option("--output", metavar="NAME", help="The output to explain, where the model has several."),
         click.option("--size", callback=_read_size, metavar="N|HxW", help="Height and width of the input, for PyTorch (default 224) and where the model leaves them open."),
         click.option("--weights", metavar="FILE", help="State dict (.pt, .pth or .safetensors) for package.module:factory."),
     ):  # fmt: skip
@@ -84,7 +84,7 @@ def layers(source: str, weights: str | None, size: tuple[int, int] | None, outpu
 @click.command()
 @click.argument("source")
 @click.option(
-    "-o", "--output", "target", required=True, type=click.Path(path_type=Path), metavar="BUNDLE", help="Folder to write."
+    "-o", "--bundle", "target", required=True, type=click.Path(path_type=Path), metavar="BUNDLE", help="Folder to write."
 )
 @click.option(
     "--layer",
@@ -105,13 +105,20 @@ def layers(source: str, weights: str | None, size: tuple[int, int] | None, outpu
 @click.option("--crop", type=int, metavar="N", help="Centre crop; must be the network's input.")
 @click.option("--color", type=click.Choice(["rgb", "bgr"]), help="Channel order of the network.")
 @click.option("--interpolation", type=click.Choice(["linear", "area", "cubic"]), help="How photos are resized.")
+@click.option(
+    "--kind",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", *KINDS]),
+    help="What the output is.",
+)
 @click.option("--name", help="Name of the bundle.  [default: the folder's]")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @_source_options
 @json_option
 def export(
-    source: str, target: Path, layer: str, labels: str | None, preprocess: str | None, preset: str | None, name: str | None,
-    force: bool, weights: str | None, size: tuple[int, int] | None, output: str | None, as_json: bool, **overrides: Any,
+    source: str, target: Path, layer: str, labels: str | None, preprocess: str | None, preset: str | None, kind: str,
+    name: str | None, force: bool, weights: str | None, size: tuple[int, int] | None, output: str | None, as_json: bool, **overrides: Any,
 ) -> None:  # fmt: skip
     """Cut SOURCE into a bundle that camrt explains.
 
@@ -122,7 +129,7 @@ def export(
     """
     manifest: Manifest = _exporters().export(
         source, target, layer=layer, labels=labels, preprocess=preprocess, preset=preset, weights=weights, size=size,
-        output=output, name=name, force=force, overrides={k: v for k, v in overrides.items() if v is not None},
+        output=output, kind=kind, name=name, force=force, overrides={k: v for k, v in overrides.items() if v is not None},
         progress=lambda step: click.echo(f"{step} …", err=True),
     )  # fmt: skip
     facts = bundle_facts(manifest)
