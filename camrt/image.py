@@ -18,6 +18,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _GROW = {"area": cv2.INTER_LINEAR, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 _SHRINK = _GROW | {"area": cv2.INTER_AREA}
 
+FLAT = 1e-6  # of its largest value: a map that varies by less is flat; upsampling a constant leaves such traces
 BLUR_KERNEL = 51  # pixels, and
 BLUR_SIGMA = 50.0  # pixels: the blurred baseline of Group-CAM (Zhang et al., arXiv 2103.13859)
 
@@ -170,7 +171,8 @@ def normalise(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     low, high = upsampled_range(maps, size)
     span = high - low
-    return np.where(span > 0, (maps - low) / np.where(span > 0, span, 1), 0).astype(np.float32)
+    varies = span > FLAT * np.maximum(np.abs(low), np.abs(high))
+    return np.where(varies, (maps - low) / np.where(varies, span, 1), 0).astype(np.float32)
 
 
 def blur(x: np.ndarray) -> np.ndarray:

@@ -135,8 +135,6 @@ def from_description(base: Preprocess, values: Mapping[str, Any], where: str, er
     for key in ("size", "crop"):
         if key in table:
             _require_network_size(table, key, base.size)
-    if "resize" in table:
-        changes["resize"] = read_resize(table.values["resize"])
     for key in ("color", "channels"):
         if key in table:
             changes["color"] = table.text(key).lower()
@@ -150,6 +148,8 @@ def from_description(base: Preprocess, values: Mapping[str, Any], where: str, er
         if key in table:
             changes[key] = table.numbers(key, base.channels)
     try:
+        if "resize" in table:
+            changes["resize"] = read_resize(table.values["resize"])
         return replace(base, **changes)
     except ParameterError as refused:
         raise error(f"{where}: {refused}") from None

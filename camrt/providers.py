@@ -133,7 +133,7 @@ def _refusal(name: str, choice: Choice, error: Exception) -> Exception:
     text = " ".join(str(error).split())[:300]
     if choice.names[0] != "cpu" and "ExecutionProvider" in text:
         return ProviderError(f"Provider {choice.names[0]!r} did not start: {text}. {INSTALL.get(choice.names[0], '')}")
-    return BundleError(f"ONNX Runtime {ort.__version__} cannot open {name}: {text}")
+    return BundleError(f"{runtime()} cannot open {name}: {text}")
 
 
 def _report_fallback(choice: Choice, running: str) -> None:
@@ -159,6 +159,11 @@ def telemetry() -> str:
     if ONNXRUNTIME_CAME_FIRST:
         return "unknown, as onnxruntime was imported before camrt; import camrt first"
     return "off"
+
+
+def runtime() -> str:
+    """Return the runtime's name and version, for messages."""
+    return f"ONNX Runtime {ort.__version__}"
 
 
 def versions() -> dict[str, str]:

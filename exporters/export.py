@@ -7,12 +7,10 @@ import json
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import onnx
 
 from camrt import __version__
 from camrt.bundle import sha256_of
@@ -23,7 +21,7 @@ from exporters.graph import Graph
 from exporters.labels import read_labels
 from exporters.layers import AUTO, LayerChoice, find_layer, list_layers
 from exporters.passes import Normal, normalise
-from exporters.proof import Reference, onnx_reference, output_kind, prove
+from exporters.proof import Reference, onnx_reference, output_kind, output_step, prove
 from exporters.source import SourceModel, read_source
 from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, head, rename_interface, score, tail, to_model
 from exporters.weights import write_weights
@@ -57,7 +55,7 @@ def export(
     target: str | Path,
     *,
     layer: str = AUTO,
-    labels: str | Path | list[str] | None = None,
+    labels: str | Path | Sequence[str] | None = None,
     preprocess: Preprocess | Mapping[str, Any] | str | Path | None = None,
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -79,7 +77,7 @@ def export(
         The folder to write.  It appears whole or not at all.
     layer : str, default "auto"
         Tensor name, node name or PyTorch module path.
-    labels : path or list of str, optional
+    labels : path or sequence of str, optional
         A .txt with one label a line, or a .json list or dict; as many as there are classes.
     preprocess : Preprocess, mapping or path of a JSON file, optional
         Either of bundle.json's `preprocess` block, or of a file that holds one under that key.
@@ -108,7 +106,7 @@ def export(
     ExportError
         The model cannot be cut there, the split does not reproduce it, or the target exists.
     """
-    target = Path(target)
+    target = Path(target).resolve()  # a link is followed, so that what it names is what is replaced
     if kind not in (AUTO, *KINDS):
         raise ExportError(f"kind must be one of {', '.join((AUTO, *KINDS))}, got {kind!r}.{did_you_mean(kind, KINDS)}")
     _check_target(target, force)
@@ -127,10 +125,10 @@ def export(
     try:
         beside.mkdir(parents=True)
         progress("write")
-        manifest = _write_graphs(beside, whole, cuts, prepared, choice, shapes, chosen, names, name or target.resolve().name)
+        manifest = _write_graphs(beside, whole, cuts, prepared, choice, shapes, chosen, names, name or target.name)
         progress("prove")
-        reference = _reference(prepared)
-        split = prove(beside, chosen, reference, prepared.source.model, normal.raw_logits)
+        reference, activation = _reference(prepared)
+        split = prove(beside, chosen, reference, activation, output_step(whole, LOGITS))
         found = kind if kind != AUTO else output_kind(chosen, reference, normal.activation)
         manifest = Manifest(**{**vars(manifest), "split": split, "kind": found})
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
@@ -243,18 +241,15 @@ def _write_graphs(
     )
 
 
-def _reference(prepared: Prepared) -> Reference:
-    """Return the source as a function that gives logits."""
-    source, logits = prepared.source, prepared.normal.raw_logits
-    if source.reference is not None and prepared.normal.activation is None:
-        return source.reference
-    return onnx_reference(_with_tensor(source.model, logits, prepared.normal.model), logits)
-
-
-def _with_tensor(model: onnx.ModelProto, tensor: str, normal: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the source if it has the tensor, else the normal model: inlining or conversion renamed its insides."""
-    names = {name for node in model.graph.node for name in node.output}
-    return model if tensor in names else normal
+def _reference(prepared: Prepared) -> tuple[Reference, str | None]:
+    """Return the source as a function, and the activation that it applies to the logits."""
+    source, normal = prepared.source, prepared.normal
+    if source.reference is not None:
+        return source.reference, normal.activation
+    inside = {name for node in source.model.graph.node for name in node.output}
+    if normal.raw_logits in inside:
+        return onnx_reference(source.model, normal.raw_logits), None
+    return onnx_reference(source.model, normal.source_output), normal.activation
 
 
 # --- the target folder ----------------------------------------------------------------------------------------------------
@@ -272,11 +267,11 @@ def _check_target(target: Path, force: bool) -> None:
 def _move_into_place(beside: Path, target: Path) -> None:
     """Rename the finished folder; an existing bundle is moved away first and removed last."""
     old = target.parent / f"{beside.name}.old"
-    if target.exists():
+    if (target / MANIFEST).exists():
         target.rename(old)
     try:
         beside.rename(target)
-    except OSError:
+    except BaseException:
         if old.exists():
             old.rename(target)
         raise

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from camrt.errors import ExportError
 
@@ -16,12 +16,11 @@ Shape = tuple[int | str | None, ...]
 def node_inputs(node: NodeProto) -> list[str]:
     """Return the tensors a node reads, those that its subgraphs take from outside among them."""
     names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for body in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
-            inside = {name for inner in body.node for name in inner.output}
-            inside |= {value.name for value in (*body.input, *body.initializer)}
-            names += [n for inner in body.node for n in node_inputs(inner) if n not in inside]
-            names += [value.name for value in body.output if value.name not in inside]
+    for body in subgraphs(node):
+        inside = {name for inner in body.node for name in inner.output}
+        inside |= {value.name for value in (*body.input, *body.initializer)}
+        names += [n for inner in body.node for n in node_inputs(inner) if n not in inside]
+        names += [value.name for value in body.output if value.name not in inside]
     return names
 
 
@@ -93,8 +92,16 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
     """Return a node's attribute as a Python value."""
     for entry in node.attribute:
         if entry.name == name:
-            return onnx.helper.get_attribute_value(entry)
+            return helper.get_attribute_value(entry)
     return default
+
+
+LOWEST_IR = 8  # external data, initializers that are no inputs, and every opset from 13 to 17
+
+
+def fitting_ir(model: ModelProto) -> int:
+    """Return the lowest IR version that a model's operators allow, but no lower than 8: older runtimes refuse newer ones."""
+    return max(LOWEST_IR, helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True))
 
 
 def opset(model: ModelProto) -> int:
@@ -102,11 +109,24 @@ def opset(model: ModelProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
 
 
+def subgraphs(node: NodeProto) -> list[GraphProto]:
+    """Return the bodies of a node's branches and loops."""
+    return [body for a in node.attribute for body in ([a.g] if a.HasField("g") else a.graphs)]
+
+
+def all_names(graph: GraphProto) -> set[str]:
+    """Return the name of every tensor of a graph, those in branches and loops too."""
+    names = {value.name for value in (*graph.initializer, *graph.input, *graph.output)}
+    for node in graph.node:
+        names |= {*node.input, *node.output} - {""}
+        for body in subgraphs(node):
+            names |= all_names(body)
+    return names
+
+
 def fresh_names(model: ModelProto, prefix: str) -> Iterator[str]:
     """Yield tensor names that the model does not use."""
-    graph = model.graph
-    used = {name for node in graph.node for name in (*node.input, *node.output)}
-    used |= {value.name for value in (*graph.initializer, *graph.input, *graph.output)}
+    used = all_names(model.graph)
     number = 0
     while True:
         name = f"{prefix}_{number}"

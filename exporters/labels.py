@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from camrt.errors import ExportError
 
 
-def read_labels(labels: str | Path | list[str] | None, classes: int) -> tuple[str, ...]:
+def read_labels(labels: str | Path | Sequence[str] | None, classes: int) -> tuple[str, ...]:
     """Return one label per class; nothing for None.
 
     Raises
@@ -18,8 +19,10 @@ def read_labels(labels: str | Path | list[str] | None, classes: int) -> tuple[st
     """
     if labels is None:
         return ()
-    where = "labels" if isinstance(labels, list) else str(labels)
-    found = labels if isinstance(labels, list) else _read(Path(labels), classes)
+    if isinstance(labels, str | Path):
+        where, found = str(labels), _read(Path(labels), classes)
+    else:
+        where, found = "labels", list(labels)
     if not all(isinstance(label, str) for label in found):
         raise ExportError(f"{where}: labels must be text.")
     if len(found) != classes:
@@ -52,7 +55,8 @@ def _by_index(values: dict[str, object], path: Path, classes: int) -> list[str]:
     try:
         by_index = {int(key): value for key, value in values.items()}
     except ValueError:
-        raise ExportError(f"{path}: the keys of labels must be class indices, got {next(iter(values))!r}.") from None
+        wrong = next(key for key in values if not key.isdecimal())
+        raise ExportError(f"{path}: the keys of labels must be class indices, got {wrong!r}.") from None
     missing = [i for i in range(len(by_index)) if i not in by_index]
     if missing:
         raise ExportError(f"{path}: there is no label for class {missing[0]} of {classes}.")

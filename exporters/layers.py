@@ -170,7 +170,7 @@ def find_layer(graph: Graph, image: str, logits: str, name: str, source: str) ->
     for layer in layers:
         if layer.tensor == tensor:
             return LayerChoice(**{**vars(layer), "reason": "asked for by name"})
-    raise _refusal(graph, image, logits, name, tensor)
+    raise _refusal(graph, image, logits, name, tensor, layers)
 
 
 def _resolve(graph: Graph, name: str) -> str | None:
@@ -183,7 +183,15 @@ def _resolve(graph: Graph, name: str) -> str | None:
     return nodes[-1].output[0] if nodes else None
 
 
-def _refusal(graph: Graph, image: str, logits: str, name: str, tensor: str) -> ExportError:
+def _after_the_paths_meet(layers: list[LayerChoice], graph: Graph, below: set[int]) -> str:
+    later = [layer.tensor for layer in layers if graph.writer[layer.tensor] in below]
+    first = min(later, key=graph.writer.__getitem__, default=None)
+    if first is None:
+        return "No later feature map separates them; choose an earlier layer."
+    return f"Choose the tensor after the paths meet, {first!r}."
+
+
+def _refusal(graph: Graph, image: str, logits: str, name: str, tensor: str, layers: list[LayerChoice]) -> ExportError:
     """Say why a tensor that exists is no place to cut."""
     element, shape = graph.shapes().get(tensor, (0, ()))
     written = f"({', '.join('?' if d is None else str(d) for d in shape)})"
@@ -207,6 +215,6 @@ def _refusal(graph: Graph, image: str, logits: str, name: str, tensor: str) -> E
             if bypass == image or (j is not None and j != writer and j in ancestors_or_beside):
                 return ExportError(
                     f"{what} does not separate the image from the scores: {bypass!r} goes round it into "
-                    f"{describe(graph.nodes[i])}. Choose the tensor after the paths meet, {graph.nodes[i].output[0]!r}."
+                    f"{describe(graph.nodes[i])}. {_after_the_paths_meet(layers, graph, below)}"
                 )
     return ExportError(f"{what} does not separate the image from the scores. Choose another layer.")

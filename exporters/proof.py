@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
+from camrt.case import probabilities
 from camrt.errors import BundleError, ExportError
 from camrt.manifest import Split
 from camrt.preprocess import Preprocess
-from camrt.providers import Choice, Session, open_session
-from exporters.graph import Graph
+from camrt.providers import Choice, Session, open_session, runtime
+from exporters.graph import Graph, fitting_ir, one_line
 
 TOLERANCE = 1e-4  # float32
 SEED = 0
@@ -41,24 +42,39 @@ def test_images(preprocess: Preprocess) -> dict[str, np.ndarray]:
     return {"noise": noise} | {n: ((p * preprocess.scale - mean) / std).astype(np.float32) for n, p in pixels.items()}
 
 
-def onnx_reference(source: ModelProto, logits: str) -> Reference:
-    """Return the source model as a function, one image at a time; `logits` may be a tensor inside it."""
+def onnx_reference(source: ModelProto, output: str) -> Reference:
+    """Return the source model as a function that gives the tensor `output`; it runs the batch that the model was made for."""
     model = ModelProto()
     model.CopyFrom(source)
-    graph = Graph(model)
-    if logits not in {v.name for v in model.graph.output}:
-        model.graph.output.append(onnx.ValueInfoProto(name=logits))
+    model.ir_version = min(model.ir_version, fitting_ir(model))
+    image = Graph(model).inputs[0]
+    if output not in {v.name for v in model.graph.output}:
+        model.graph.output.append(onnx.ValueInfoProto(name=output))
     session = _session(model.SerializeToString(), "the source model")
-    image = graph.inputs[0].name
+    batch = image.type.tensor_type.shape.dim[0].dim_value or 1
 
     def run(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([session.run([logits], {image: one[None]})[0].reshape(1, -1) for one in x])
+        feeds = [{image.name: np.repeat(one[None], batch, axis=0)} for one in x]
+        return np.stack([_run(session, feed, "the source model", output)[0].reshape(-1) for feed in feeds])
 
     return run
 
 
-def prove(folder: Path, preprocess: Preprocess, reference: Reference, source: ModelProto, logits: str) -> Split:
+def prove(
+    folder: Path, preprocess: Preprocess, reference: Reference, activation: str | None, step: float | None = None
+) -> Split:
     """Return how well the graphs in `folder` reproduce the source.
+
+    Parameters
+    ----------
+    folder : Path
+    preprocess : Preprocess
+    reference : Reference
+        The source.
+    activation : str or None
+        What the reference applies to its logits, and the graphs leave out.
+    step : float, optional
+        The output step of a quantised model, which is then the tolerance.
 
     Raises
     ------
@@ -66,7 +82,6 @@ def prove(folder: Path, preprocess: Preprocess, reference: Reference, source: Mo
         They do not, or the source is finite on none of the inputs.
     """
     sessions = {name: _session(folder / f"{name}.onnx", f"{name}.onnx") for name in ("head", "tail", "score")}
-    step = _output_step(source, logits)
     errors: dict[str, float] = {}
     skipped, largest = [], 0.0
     for name, x in test_images(preprocess).items():
@@ -74,14 +89,17 @@ def prove(folder: Path, preprocess: Preprocess, reference: Reference, source: Mo
         if not np.isfinite(expected).all():
             skipped.append(name)
             continue
-        features = sessions["head"].run(None, {"image": x})[0]
-        logits_split = sessions["tail"].run(None, {"features": features})[0]
+        features = _run(sessions["head"], {"image": x}, "head.onnx")
+        logits = _run(sessions["tail"], {"features": features}, "tail.onnx")
         maps = np.ones((len(x), 2, *features.shape[2:]), np.float32)  # masks of ones show the image itself
         feeds = {"image": x, "baseline": np.zeros_like(x), "maps": maps, "normalise": np.array(False)}
-        logits_score = sessions["score"].run(None, feeds)[0]
-        found = np.abs(logits_split - expected).max(), np.abs(logits_score - expected[:, None]).max()
+        masked = _run(sessions["score"], feeds, "score.onnx")
+        found = (
+            np.abs(_activate(logits, activation) - expected).max(),
+            np.abs(_activate(masked, activation) - expected[:, None]).max(),
+        )
         size = float(np.abs(expected).max())
-        _check(name, found, step if step is not None else TOLERANCE * max(1.0, size), step)
+        _check(name, found, TOLERANCE * max(1.0, size) if step is None else step, step)
         errors[name] = float(max(found))
         largest = max(largest, size)
     if not errors:
@@ -91,6 +109,15 @@ def prove(folder: Path, preprocess: Preprocess, reference: Reference, source: Mo
         )
     bound = "tolerance · max(1, max|z|)" if step is None else "one output step of the quantised model"
     return Split(TOLERANCE if step is None else step, bound, errors, largest, tuple(skipped))
+
+
+def _activate(logits: np.ndarray, activation: str | None) -> np.ndarray:
+    if activation is None:
+        return logits
+    if activation == "LogSoftmax":
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+    return probabilities(logits, "sigmoid" if activation == "Sigmoid" else "logits")
 
 
 def output_kind(preprocess: Preprocess, reference: Reference, activation: str | None) -> str:
@@ -112,9 +139,8 @@ def _check(name: str, found: tuple[np.floating, np.floating], allowed: float, st
             )
 
 
-def _output_step(model: ModelProto, logits: str) -> float | None:
+def output_step(graph: Graph, logits: str) -> float | None:
     """Return the step of the last QuantizeLinear before the logits; None for a model that does not end in one."""
-    graph = Graph(model)
     node = graph.node_of(logits)
     while node is not None and node.op_type in ("DequantizeLinear", "Identity", "Flatten", "Reshape"):
         node = graph.node_of(node.input[0])
@@ -128,3 +154,15 @@ def _session(model: Path | bytes, name: str) -> Session:
         return open_session(model, Choice(("cpu",), explicit=True), name=name)[0]
     except BundleError as error:
         raise ExportError(str(error)) from None
+
+
+def _run(session: Session, feeds: dict[str, np.ndarray], name: str, output: str | None = None) -> np.ndarray:
+    """Return the named output, or the first."""
+    try:
+        return np.asarray(session.run(output and [output], feeds)[0])
+    except Exception as error:  # ONNX Runtime's exceptions have no common public base
+        images = len(next(iter(feeds.values())))
+        raise ExportError(
+            f"{runtime()} cannot run {name} on {images} image(s): {one_line(error)} If the model was made for a fixed "
+            "batch, export it with a free one."
+        ) from None

@@ -17,6 +17,7 @@ import numpy as np
 
 from camrt.errors import ExportError
 from exporters.graph import one_line
+from exporters.proof import Reference
 from exporters.source import SourceModel
 
 try:
@@ -41,12 +42,13 @@ def read_module(source: Any, weights: str | Path | None, size: tuple[int, int] |
         raise ExportError(f"{source!r} gave {type(module).__name__}, not an nn.Module.")
     if weights is not None:
         _load_weights(module, Path(weights))
-    if module.training:
-        if not isinstance(source, str):
-            warnings.warn("The module is in training mode; it is exported in eval mode.", UserWarning, stacklevel=3)
-        module = module.eval()
+    if module.training and not isinstance(source, str):
+        warnings.warn("The module is in training mode; it is exported in eval mode.", UserWarning, stacklevel=5)
     name = source if isinstance(source, str) else type(module).__name__
-    return SourceModel(_export(module, name, size or DEFAULT_SIZE), name, name, _digest(module), _reference(module))
+    with _evaluating(module):
+        model = _export(module, name, size or DEFAULT_SIZE)
+        one_output = isinstance(module(torch.zeros(1, 3, *(size or DEFAULT_SIZE))), torch.Tensor)
+    return SourceModel(model, name, name, _digest(module), _reference(module) if one_output else None)
 
 
 def _make(factory: str) -> Any:
@@ -106,24 +108,38 @@ def _quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(level)
 
 
-def _reference(module: torch.nn.Module) -> Any:
-    def run(x: np.ndarray) -> np.ndarray:
+@contextlib.contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Keep a module in eval mode without gradients inside, and leave every part of it in the mode it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
         with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _reference(module: torch.nn.Module) -> Reference:
+    def run(x: np.ndarray) -> np.ndarray:
+        with _evaluating(module):
             return np.asarray(module(torch.from_numpy(x)).reshape(len(x), -1).numpy())
 
     return run
 
 
 def _digest(module: torch.nn.Module) -> str:
+    """Return the SHA-256 of the state dict: names and bytes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from camrt.errors import ExportError
+from camrt.image import FLAT
 from camrt.manifest import Weight
 from exporters.emitter import Emitter
-from exporters.graph import Graph, node_inputs, opset
-from exporters.weights import external, is_weight
+from exporters.graph import Graph, all_names, fitting_ir, node_inputs, opset, subgraphs
+from exporters.weights import external
 
 IMAGE, FEATURES, LOGITS = "image", "features", "logits"
 BASELINE, MAPS, NORMALISE = "baseline", "maps", "normalise"
 PREFIX = "camrt"  # of every tensor that the score graph adds
-LOWEST_IR = 8  # external data, and every opset from 13 to 17; newer opsets ask for more
 
 
 @dataclass(frozen=True)
@@ -47,24 +47,30 @@ def rename_interface(model: ModelProto, image: str, features: str, logits: str) 
     roles = {image: IMAGE, features: FEATURES, logits: LOGITS}
     taken = {IMAGE, FEATURES, LOGITS, BASELINE, MAPS, NORMALISE}
     graph = model.graph
-    names = {name for node in graph.node for name in (*node.input, *node.output)} | {t.name for t in graph.initializer}
-    new = {name: f"{name}/{PREFIX}" for name in names if name in taken or name.startswith(f"{PREFIX}/")} | roles
+    names = all_names(graph)
+    new = {name: _unused(name, names) for name in names if name in taken or name.startswith(f"{PREFIX}/")} | roles
     for node in graph.node:
         _rename(node, new)
     for tensor in (*graph.initializer, *graph.input, *graph.output):
         tensor.name = new.get(tensor.name, tensor.name)
 
 
+def _unused(name: str, names: set[str]) -> str:
+    name = f"{name}/{PREFIX}"
+    while name in names:
+        name += "'"
+    return name
+
+
 def _rename(node: NodeProto, new: dict[str, str]) -> None:
     for names in (node.input, node.output):
         for i, name in enumerate(names):
             names[i] = new.get(name, name)
-    for entry in node.attribute:
-        for body in [entry.g] if entry.HasField("g") else entry.graphs:
-            for inner in body.node:
-                _rename(inner, new)
-            for value in (*body.input, *body.output, *body.initializer):
-                value.name = new.get(value.name, value.name)
+    for body in subgraphs(node):
+        for inner in body.node:
+            _rename(inner, new)
+        for value in (*body.input, *body.output, *body.initializer):
+            value.name = new.get(value.name, value.name)
 
 
 def head(graph: Graph, shapes: Shapes) -> Cut:
@@ -95,8 +101,8 @@ def score(graph: Graph, shapes: Shapes) -> Cut:
                    coordinate_transformation_mode="half_pixel")  # fmt: skip
     low, high = _over_pixels(op, "ReduceMin", up, version), _over_pixels(op, "ReduceMax", up, version)
     span = op.Sub(high, low)
-    zero, one = op.constant(0, "float32"), op.constant(1, "float32")
-    varies = op.Greater(span, zero)
+    zero, one, flat = (op.constant(value, "float32") for value in (0, 1, FLAT))
+    varies = op.Greater(span, op.Mul(op.Max(op.Abs(low), op.Abs(high)), flat))
     gain = op.Where(varies, op.Div(one, op.Where(varies, span, one)), zero)  # 0 for a flat map
     offset, gain = op.Where(NORMALISE, low, zero), op.Where(NORMALISE, gain, one)
     masks = op.Unsqueeze(op.Mul(op.Sub(up, offset), gain), op.constant([2]))  # (N, K, 1, H, W)
@@ -123,15 +129,15 @@ def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
     placed = {weight.name: weight for weight in weights}
     read = cut.reads(graph)
     initializers = [
-        external(tensor, placed[name]) if is_weight(tensor) else tensor
+        external(tensor, placed[name]) if name in placed else tensor
         for name, tensor in graph.initializers.items()
         if name in read
     ]
     proto = helper.make_graph(cut.nodes, "camrt", cut.inputs, [cut.output], [*initializers, *cut.constants])
     for node in proto.node:
         del node.metadata_props[:]
-    version = max(LOWEST_IR, min(graph.model.ir_version, helper.find_min_ir_version_for(graph.model.opset_import)))
-    return helper.make_model(proto, producer_name="camrt", opset_imports=graph.model.opset_import, ir_version=version)
+    imports = graph.model.opset_import
+    return helper.make_model(proto, producer_name="camrt", opset_imports=imports, ir_version=fitting_ir(graph.model))
 
 
 def _over_pixels(op: Emitter, operator: str, tensor: str, version: int) -> str:

@@ -23,9 +23,14 @@ DTYPES = {
 }  # int64 tensors are shapes and axes, which ONNX Runtime must see in the graph
 
 
-def is_weight(tensor: TensorProto) -> bool:
-    """Tell whether a tensor goes into weights.bin: everything with a dimension that is not a shape."""
-    return tensor.data_type in DTYPES and len(tensor.dims) > 0
+def weights_of(graph: Graph) -> dict[str, TensorProto]:
+    """Return the tensors that go into weights.bin: all with a dimension, but for those that decide a shape."""
+    deciding = {name for node in graph.nodes if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
+    return {
+        name: tensor
+        for name, tensor in graph.initializers.items()
+        if tensor.data_type in DTYPES and len(tensor.dims) > 0 and name not in deciding
+    }
 
 
 def write_weights(graph: Graph, image: str, used: Mapping[str, set[str]], path: Path) -> tuple[Weight, ...]:
@@ -45,9 +50,7 @@ def write_weights(graph: Graph, image: str, used: Mapping[str, set[str]], path: 
     depths = _depths(graph, image)
     table: list[Weight] = []
     with path.open("wb") as file:
-        for name, tensor in graph.initializers.items():
-            if not is_weight(tensor):
-                continue
+        for name, tensor in weights_of(graph).items():
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
             data = _raw(tensor)
             readers = tuple(g for g, names in used.items() if name in names)

@@ -34,7 +34,11 @@ class Normal:
     activation : str or None
         The trailing Softmax or Sigmoid that was cut off.
     raw_logits : str
-        The output's name in the source, before the batch was freed and the shape flattened.
+        The logits' name before the batch was freed and the shape flattened.
+    source_output : str
+        The output's name in the source.
+    batch : int
+        Images at once that the source was made for; 1 where that is open.
     """
 
     model: ModelProto
@@ -44,6 +48,8 @@ class Normal:
     logits: str = ""
     activation: str | None = None
     raw_logits: str = ""
+    source_output: str = ""
+    batch: int = 1
 
 
 PASSES: tuple[Callable[[Normal], None], ...] = (

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from camrt.errors import ExportError
-from exporters.graph import attribute, describe
+from exporters.graph import attribute, describe, fitting_ir
 
 if TYPE_CHECKING:
     from exporters.passes import Normal
@@ -25,6 +25,7 @@ def lift_constants(normal: Normal) -> None:
             graph.initializer.append(tensor)
         else:
             kept.append(node)
+    normal.model.ir_version = fitting_ir(normal.model)  # up to version 3 an initializer had to be an input
     names = {t.name for t in graph.initializer}
     inputs = [value for value in graph.input if value.name not in names]
     del graph.node[:], graph.input[:]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def one_image_one_output(normal: Normal) -> None:
-    """Settle which input is the image, with batch 1 and a known height and width, and which output is explained."""
+    """Settle which input is the image, with a known batch, height and width, and which output is explained."""
     graph = Graph(normal.model)
     if len(graph.inputs) != 1:
         names = ", ".join(v.name for v in graph.inputs) or "none"
@@ -37,7 +37,8 @@ def one_image_one_output(normal: Normal) -> None:
         if not dim.dim_value and not asked:
             raise ExportError(f"The {axis} of the input {image.name!r} is open ({_dim(dim)}). Set it: --size N or --size HxW.")
         dim.dim_value = dim.dim_value or asked
-    dims[0].dim_value = 1
+    normal.batch = dims[0].dim_value or 1
+    dims[0].dim_value = normal.batch
     normal.image, normal.size = image.name, (dims[2].dim_value, dims[3].dim_value)
     _choose_output(normal)
 
@@ -51,14 +52,14 @@ def _choose_output(normal: Normal) -> None:
     if chosen not in names:
         raise ExportError(f"The model has no output {chosen!r}.{did_you_mean(chosen, names)} It has: {', '.join(names)}.")
     value = next(v for v in outputs if v.name == chosen)
-    if not value.type.HasField("tensor_type"):
+    if value.type.WhichOneof("value") not in (None, "tensor_type"):
         raise ExportError(
             f"The output {chosen!r} is a sequence or a map, not a tensor of scores. Choose another: --output NAME."
         )
     del outputs[:]
     outputs.add().CopyFrom(value)
     outputs[0].type.tensor_type.ClearField("shape")  # a fixed batch in it would contradict the inference
-    normal.logits = chosen
+    normal.logits = normal.source_output = chosen
 
 
 def _dim(dim: object) -> str:

@@ -18,7 +18,9 @@ def test_an_expression_becomes_nodes_in_order():
     ]
 
 
-@pytest.mark.parametrize(("value", "dtype", "expected"), [([1, 2], np.int64, [1, 2]), (0.5, np.float32, 0.5), (True, np.bool_, True)])
+@pytest.mark.parametrize(
+    ("value", "dtype", "expected"), [([1, 2], np.int64, [1, 2]), (0.5, np.float32, 0.5), (True, np.bool_, True)]
+)
 def test_a_constant_keeps_its_type(value, dtype, expected):
     op = Emitter("p")
     name = op.constant(value, dtype)

@@ -146,6 +146,12 @@ def test_the_oldest_ir_version_is_taken(opset, source, out):
     assert_reproduces(open_bundle(out / "bundle"), built)
 
 
+def test_weights_beside_the_model_are_taken(source, out):
+    onnx.save(graphs.classifier(), source, save_as_external_data=True, location="large.data", size_threshold=0)
+    export(source, out / "bundle", overrides=SCALED)
+    assert_reproduces(open_bundle(out / "bundle"), graphs.classifier())
+
+
 # --- labels and preprocessing ---------------------------------------------------------------------------------------------
 def test_labels_are_stored(source, out):
     (out / "labels.txt").write_text("\n".join(LABELS))
@@ -159,7 +165,7 @@ def test_labels_that_do_not_fit_stop_the_export(source, out):
 
 
 def test_without_preprocessing_photos_are_squashed_with_a_warning(source, out):
-    with pytest.warns(UserWarning, match="No preprocessing was given: photos are squashed to 32 x 32, RGB, divided by 255") as caught:
+    with pytest.warns(UserWarning, match="No preprocessing was given: photos are squashed to 32 x 32, RGB") as caught:
         manifest = export(source, out / "bundle")
     assert manifest.preprocess == squash((32, 32))
     assert caught[0].filename == __file__
@@ -172,8 +178,9 @@ def test_the_imagenet_preset_is_taken(source, out):
 @pytest.mark.parametrize("form", ["mapping", "file", "file with key", "preprocess"])
 def test_a_description_is_taken_in_every_form(form, source, out):
     # as model collections write it: real/models/*.json
-    values = {"size": 32, "resize": 40, "mean": [104.0, 117.0, 123.0], "std": [1.0, 1.0, 2.0], "scale": 1.0, "channels": "BGR", "layout": "NCHW"}
-    expected = Preprocess((32, 32), 40, "bgr", scale=1.0, mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 2.0))
+    mean, std = [104.0, 117.0, 123.0], [1.0, 1.0, 2.0]
+    values = {"size": 32, "resize": 40, "mean": mean, "std": std, "scale": 1.0, "channels": "BGR", "layout": "NCHW"}
+    expected = Preprocess((32, 32), 40, "bgr", scale=1.0, mean=tuple(mean), std=tuple(std))
     path = out / "model.json"
     path.write_text(json.dumps({"name": "x", "preprocess": values} if form == "file with key" else values))
     given = {"mapping": values, "preprocess": expected}.get(form, path)
@@ -181,7 +188,8 @@ def test_a_description_is_taken_in_every_form(form, source, out):
 
 
 def test_single_values_override_the_description_and_the_preset(source, out):
-    found = export(source, out / "bundle", preset="imagenet", preprocess={"color": "bgr"}, overrides={"resize": "letterbox"}).preprocess
+    options = {"preset": "imagenet", "preprocess": {"color": "bgr", "resize": 40}, "overrides": {"resize": "letterbox"}}
+    found = export(source, out / "bundle", **options).preprocess
     assert (found.color, found.resize, found.mean) == ("bgr", "letterbox", imagenet((32, 32)).mean)
 
 
@@ -216,6 +224,40 @@ def test_the_imagenet_preset_is_for_three_channels(source, out):
     graphs.save(graphs.classifier(image=("N", 1, 32, 32)), source)
     with pytest.raises(ExportError, match="'imagenet' is for three channels, the network has 1"):
         export(source, out / "bundle", preset="imagenet")
+
+
+# --- what the output is ---------------------------------------------------------------------------------------------------
+PROBABILITIES = """
+    c = Conv (x, w)  p = GlobalAveragePool (c)  f = Flatten (p)
+    e = Exp (f)  s = ReduceSum <keepdims = 1> (e, one)  scores = Div (e, s)
+    """
+
+
+@pytest.mark.parametrize(
+    ("built", "kind"),
+    [
+        (graphs.classifier(), "logits"),
+        (graphs.classifier(end="Softmax"), "logits"),
+        (graphs.classifier(end="LogSoftmax"), "logits"),
+        (graphs.classifier(end="Sigmoid"), "sigmoid"),
+        (graphs.classifier(end="Relu"), "logits"),
+        (graphs.parse(PROBABILITIES, w=(5, 3, 3, 3), one=np.array([1])), "probabilities"),
+    ],
+    ids=["nothing", "softmax", "log-softmax", "sigmoid", "relu", "a softmax of its own"],
+)
+def test_what_the_output_is_is_found_out(built, kind, cut):
+    assert cut(built).manifest.kind == kind
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "sigmoid", "scores"])
+def test_what_the_output_is_can_be_told(kind, source, out):
+    assert export(source, out / "bundle", kind=kind, overrides=SCALED).kind == kind
+
+
+def test_an_unknown_kind_of_output_gets_a_suggestion(source, out):
+    with pytest.raises(ExportError, match=r"kind must be one of .*, got 'logit'\. Did you mean 'logits'\?"):
+        export(source, out / "bundle", kind="logit", overrides=SCALED)
+    assert listing(out) == []
 
 
 # --- the target folder ----------------------------------------------------------------------------------------------------
@@ -312,7 +354,7 @@ class DiskFull(OSError):
         super().__init__(28, "No space left on device")
 
 
-@pytest.mark.parametrize("where", ["write_weights", "_prove", "_move_into_place"])
+@pytest.mark.parametrize("where", ["write_weights", "to_model", "prove", "sha256_of"])
 @pytest.mark.parametrize("error", [DiskFull, KeyboardInterrupt, MemoryError])
 def test_an_interruption_leaves_what_was_there(where, error, source, out, monkeypatch):
     export(source, out / "bundle", overrides=SCALED)
@@ -322,24 +364,25 @@ def test_an_interruption_leaves_what_was_there(where, error, source, out, monkey
         raise error
 
     monkeypatch.setattr(importlib.import_module("exporters.export"), where, fail)
-    expected = pytest.raises(ExportError, match="No space left on device.*nothing was changed") if error is DiskFull else pytest.raises(error)
-    with expected:
+    expected, message = (ExportError, "No space left on device.*nothing was changed") if error is DiskFull else (error, None)
+    with pytest.raises(expected, match=message):
         export(source, out / "bundle", name="new", overrides=SCALED, force=True)
     assert {path.name: path.read_bytes() for path in (out / "bundle").iterdir()} == before
     assert [path.name for path in out.iterdir()] == ["bundle"]
 
 
-def test_a_rename_that_fails_brings_the_old_bundle_back(source, out, monkeypatch):
+@pytest.mark.parametrize(("raised", "expected"), [(DiskFull, ExportError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_rename_that_fails_brings_the_old_bundle_back(raised, expected, source, out, monkeypatch):
     export(source, out / "bundle", overrides=SCALED)
     rename = Path.rename
 
     def refuse_new(path, target):
         if path.name.endswith(".part"):
-            raise OSError(18, "Invalid cross-device link")
+            raise raised
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse_new)
-    with pytest.raises(ExportError, match="cross-device"):
+    with pytest.raises(expected):
         export(source, out / "bundle", name="new", overrides=SCALED, force=True)
     assert open_bundle(out / "bundle").manifest.name == "bundle"
     assert [path.name for path in out.iterdir()] == ["bundle"]
@@ -371,19 +414,24 @@ def test_layers_writes_nothing(source, tmp_path):
 NETWORKS = {
     "SqueezeNet": (
         """
-        c = Conv <strides = [2, 2]> (x, w)  r = Relu (c)  q = MaxPool <kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1> (r)
-        s = Conv (q, squeeze)  sr = Relu (s)  a = Conv (sr, one)  ar = Relu (a)  b = Conv <pads = [1, 1, 1, 1]> (sr, three)  br = Relu (b)
-        fire = Concat <axis = 1> (ar, br)  drop = Dropout (fire)
-        maps = Conv (drop, last)  active = Relu (maps)  p = GlobalAveragePool (active)  z = Softmax <axis = 1> (p)  scores = Reshape (z, flat)
+        c = Conv <strides = [2, 2]> (x, w)  r = Relu (c)
+        q = MaxPool <kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1> (r)  s = Conv (q, squeeze)  sr = Relu (s)
+        a = Conv (sr, one)  ar = Relu (a)  b = Conv <pads = [1, 1, 1, 1]> (sr, three)  br = Relu (b)
+        fire = Concat <axis = 1> (ar, br)  drop = Dropout (fire)  maps = Conv (drop, last)  active = Relu (maps)
+        p = GlobalAveragePool (active)  z = Softmax <axis = 1> (p)  scores = Reshape (z, flat)
         """,
-        {"w": (8, 3, 3, 3), "squeeze": (4, 8, 1, 1), "one": (6, 4, 1, 1), "three": (6, 4, 3, 3), "last": (5, 12, 1, 1), "flat": np.array([1, -1])},
+        {
+            "w": (8, 3, 3, 3), "squeeze": (4, 8, 1, 1), "one": (6, 4, 1, 1), "three": (6, 4, 3, 3), "last": (5, 12, 1, 1),
+            "flat": np.array([1, -1]),
+        },
         "fire", (12, 7, 7), "p",
     ),
     "VGG": (
         """
         c = Conv <pads = [1, 1, 1, 1]> (x, w)  r = Relu (c)  p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)
         d = Conv <pads = [1, 1, 1, 1]> (p, v)  s = Relu (d)  q = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (s)
-        f = Reshape (q, flat)  g = Gemm <transB = 1> (f, f1)  h = Relu (g)  drop = Dropout (h)  scores = Gemm <transB = 1> (drop, f2)
+        f = Reshape (q, flat)  g = Gemm <transB = 1> (f, f1)  h = Relu (g)
+        drop = Dropout (h)  scores = Gemm <transB = 1> (drop, f2)
         """,
         {"w": (6, 3, 3, 3), "v": (8, 6, 3, 3), "flat": np.array([1, 512]), "f1": (16, 512), "f2": (5, 16)},
         "s", (8, 16, 16), "scores",
@@ -391,7 +439,8 @@ NETWORKS = {
     "GoogLeNet": (
         """
         c = Conv <strides = [2, 2]> (x, w)  r = Relu (c)  n = LRN <size = 3> (r)
-        a = Conv (n, one)  ar = Relu (a)  b = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (n)  i = Concat <axis = 1> (ar, b)
+        a = Conv (n, one)  ar = Relu (a)  b = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (n)
+        i = Concat <axis = 1> (ar, b)
         p = AveragePool <kernel_shape = [5, 5], strides = [5, 5]> (i)  drop = Dropout (p)  f = Flatten (drop)
         scores = Gemm <transB = 1> (f, fc)
         """,
@@ -405,13 +454,17 @@ NETWORKS = {
         m = GlobalAveragePool (s)  k = Conv (m, squeeze)  h = HardSigmoid (k)  gated = Mul (s, h)
         p = ReduceMean <axes = [2, 3], keepdims = 0> (gated)  scores = Gemm <transB = 1> (p, fc)
         """,
-        {"w": (8, 3, 3, 3), "depth": (8, 1, 3, 3), "point": (8, 8, 1, 1), "squeeze": (8, 8, 1, 1), "fc": (5, 8), "low": np.float32(0), "high": np.float32(6)},
+        {
+            "w": (8, 3, 3, 3), "depth": (8, 1, 3, 3), "point": (8, 8, 1, 1), "squeeze": (8, 8, 1, 1), "fc": (5, 8),
+            "low": np.float32(0), "high": np.float32(6),
+        },
         "gated", (8, 16, 16), "scores",
     ),
     "DenseNet": (
         """
         c0 = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (x, w)  n0 = BatchNormalization (c0, g4, b4, b4, g4)  r0 = Relu (n0)
-        c1 = Conv <pads = [1, 1, 1, 1]> (r0, w1)  k1 = Concat <axis = 1> (c0, c1)  n1 = BatchNormalization (k1, g8, b8, b8, g8)  r1 = Relu (n1)
+        c1 = Conv <pads = [1, 1, 1, 1]> (r0, w1)  k1 = Concat <axis = 1> (c0, c1)
+        n1 = BatchNormalization (k1, g8, b8, b8, g8)  r1 = Relu (n1)
         c2 = Conv <pads = [1, 1, 1, 1]> (r1, w2)  k2 = Concat <axis = 1> (c0, c1, c2)  r2 = Relu (k2)
         p = GlobalAveragePool (r2)  scores = Conv (p, fc)
         """,
@@ -446,3 +499,20 @@ def test_every_kind_of_network_is_cut_where_it_should_be(name, cut):
     bundle = cut(built)
     assert (bundle.manifest.layer.name, bundle.manifest.features.shape[1:]) == (layer, shape)
     assert_reproduces(bundle, built, logits)
+
+
+# Opset 9, IR version 3, weights as ConstantOfShape, initializers listed as inputs, batch 1 in Reshape, Softmax at the end
+LIGHT = {
+    "resnet50": (2048, 7, 7), "densenet121": (1024, 7, 7), "shufflenet": (544, 7, 7), "squeezenet": (512, 13, 13),
+    "inception_v1": (1024, 6, 6), "inception_v2": (1024, 7, 7), "bvlc_alexnet": (256, 12, 12), "vgg19": (512, 14, 14),
+    "zfnet512": (512, 12, 12),
+}  # fmt: skip
+SLOW = ("vgg19", "zfnet512", "bvlc_alexnet", "inception_v1")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in LIGHT])
+def test_the_networks_that_onnx_carries_are_cut_at_their_last_map(name, out):
+    path = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
+    manifest = export(path, out / "bundle", preset="imagenet")
+    assert (manifest.features.shape[1:], manifest.classes) == (LIGHT[name], 1000)
+    assert manifest.activation == (None if name == "densenet121" else "Softmax")
