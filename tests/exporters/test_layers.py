@@ -57,6 +57,11 @@ def test_as_many_channels_as_classes_before_a_linear_layer_are_features():
     assert layer.tensor == "r"
 
 
+def test_a_map_whose_cells_are_the_classes_is_no_class_map():
+    body = "c = Conv <strides = [4, 4]> (x, w)  r = Relu (c)  d = Conv (r, v)  s = Relu (d)  scores = Flatten (s)"
+    assert automatic(body, w=(6, 3, 4, 4), v=(3, 6, 3, 3)).tensor == "s"
+
+
 @pytest.mark.parametrize(
     "closing",
     [

@@ -270,7 +270,7 @@ def test_size_is_folded():
 def test_dequantised_weights_stay_quantised():
     built = graphs.parse(
         "k = DequantizeLinear (v, scale, zero)  c = Conv (x, k)  p = GlobalAveragePool (c)  scores = Flatten (p)",
-        v=np.ones((5, 3, 2, 2), np.int8), scale=np.float32(0.05), zero=np.int8(0),
+        opset=21, v=np.ones((5, 3, 2, 2), np.int8), scale=np.float32(0.05), zero=np.int8(0),
     )  # fmt: skip
     assert "DequantizeLinear" in operators(normal(built).model)
 
@@ -344,6 +344,7 @@ def test_a_softmax_over_all_that_is_not_the_batch_is_cut_off(opset, cut):
 @pytest.mark.parametrize(
     ("end", "activation"),
     [
+        ("s = Softmax <axis = 1> (r)  scores = Flatten (s)", "Softmax over classes at every cell"),
         ("s = Softmax <axis = 2> (r)  p = GlobalAveragePool (s)  scores = Flatten (p)", "Softmax over rows"),
         ("p = GlobalAveragePool (r)  s = Softmax <axis = -1> (p)  scores = Flatten (s)", "Softmax over one value"),
         ("s = Sigmoid (r)  p = GlobalAveragePool (s)  scores = Flatten (p)", "a gate before the pooling"),
@@ -411,9 +412,11 @@ def test_a_batch_of_one_baked_in_becomes_any_batch(name, cut):
     assert_reproduces(cut(built, layer="r"), built)
 
 
-@pytest.mark.parametrize("image", ["2,3,16,16", "N,3,16,16", "1,3,16,16"])
-def test_any_first_dimension_becomes_n(image):
-    found = normal(graphs.parse(f"{CONV} p = GlobalAveragePool (r)  scores = Flatten (p)", image=image, w=W))
+@pytest.mark.parametrize("batch", ["2", "N", "1"])
+@pytest.mark.parametrize("declared", ["scores", "float[2,5] scores", "float[1,5] scores", "float[] scores"])
+def test_any_first_dimension_becomes_n(batch, declared):
+    body = f"{CONV} p = GlobalAveragePool (r)  scores = Flatten (p)"
+    found = normal(graphs.parse(body, image=f"{batch},3,16,16", outputs=(declared,), w=W))
     assert shape_of(found, found.image)[0] == "N"
     assert shape_of(found, "scores") == ("N", 5)
 
