@@ -22,6 +22,7 @@ from camrt.explainer import Explainer
 from camrt.photo import load_photo
 from camrt.providers import open_session, versions
 
+MAX_JPEG_SIDE = 65_500  # pixels
 WARM_UP = 3  # rounds that are not counted
 
 
@@ -110,7 +111,10 @@ def bench(
     height, width = manifest.size
     full = _pattern() if photo is None else photo
     pixels = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
-    encoded = cv2.imencode(".jpg", full[..., ::-1])[1].tobytes()
+    done, jpeg = cv2.imencode(".jpg", full[..., ::-1]) if max(full.shape) <= MAX_JPEG_SIDE else (False, None)
+    if not done or jpeg is None:
+        raise ParameterError(f"A photo of {full.shape[1]} x {full.shape[0]} pixels cannot be a JPEG. Take another for bench.")
+    encoded = jpeg.tobytes()
 
     floor, floor_of = _source_floor(explainer, source) if source else (_split_floor(explainer), "head → tail")
     rng = np.random.default_rng(0)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from camrt.errors import BundleError, did_you_mean
+from camrt.files import MAX_TEXT, read_regular, sha256_of
 from camrt.manifest import MANIFEST, WEIGHTS, Manifest
 
-MAX_MANIFEST = 64 << 20  # bytes
 _BUILT_IN = (Path(__file__).parent / "models", Path(__file__).parent.parent / "models")
 
 
@@ -25,6 +25,19 @@ class Bundle:
     def path(self, graph: str) -> Path:
         """Return the path of a graph, "head", "tail", "gradient" or "score"."""
         return self.folder / f"{graph}.onnx"
+
+    def check_unchanged(self, graph: str) -> None:
+        """Verify a graph again before it is opened later than the others.
+
+        Raises
+        ------
+        BundleError
+            The bundle was replaced or damaged since it was opened.
+        """
+        if hashlib.sha256(_read_manifest(self.folder)).hexdigest() != self.sha256:
+            raise BundleError(f"{self.folder} was replaced since it was loaded. Load it again.")
+        for name in (f"{graph}.onnx", WEIGHTS):
+            _verify_file(self.folder, name, self.manifest.files[name])
 
 
 def open_bundle(location: str | Path) -> Bundle:
@@ -50,7 +63,13 @@ def open_bundle(location: str | Path) -> Bundle:
 
 def find_bundle(location: str | Path) -> Path:
     """Return the folder of a bundle given by path or by the name of a built-in one."""
-    path = Path(location)
+    try:
+        return _find(Path(location))
+    except OSError as error:
+        raise BundleError(f"{str(location)[:200]}: cannot be read ({error.strerror}).") from None
+
+
+def _find(path: Path) -> Path:
     if (path / MANIFEST).is_file():
         return path
     for models in _BUILT_IN:
@@ -63,7 +82,7 @@ def find_bundle(location: str | Path) -> Path:
         raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle. Make one with camrt export MODEL -o {path}.")
     names = sorted({p.parent.name for models in _BUILT_IN for p in models.glob(f"*/{MANIFEST}")})
     raise BundleError(
-        f"There is no bundle {str(location)!r}.{did_you_mean(str(location), names)} "
+        f"There is no bundle {str(path)!r}.{did_you_mean(str(path), names)} "
         f"Give a folder that camrt export wrote, or a built-in bundle: {', '.join(names) or 'none is installed'}."
     )
 
@@ -71,17 +90,9 @@ def find_bundle(location: str | Path) -> Path:
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > MAX_MANIFEST:
-            raise BundleError(f"{path} is larger than {MAX_MANIFEST >> 20} MiB; that is no bundle of camrt's.")
-        return path.read_bytes()
+        return read_regular(path, MAX_TEXT)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verify_file(folder: Path, name: str, expected: str) -> None:
@@ -100,10 +111,6 @@ def _verify_file(folder: Path, name: str, expected: str) -> None:
 
 
 def _verify_weights(folder: Path, manifest: Manifest) -> None:
-    if not manifest.weights:
-        return
-    if WEIGHTS not in manifest.files:
-        raise BundleError(f"{folder / MANIFEST}: 'weights' lists tensors, but 'files' lacks {WEIGHTS}.")
     size = (folder / WEIGHTS).stat().st_size
     for weight in manifest.weights:
         if weight.offset + weight.length > size:

@@ -18,6 +18,7 @@ from camrt.errors import BundleError, DeviceMemoryError, ParameterError
 from camrt.manifest import Tensor
 from camrt.providers import CUDA_FAMILY, Choice, OrtValue, Session, choose, is_out_of_memory, open_session
 
+MAX_THREADS = 1024
 MAX_MASKED_BATCH = 64  # images; of 224 × 224 pixels they and ResNet-50's largest maps are about 500 MB
 
 
@@ -52,8 +53,8 @@ class Engine:
         max_masked_batch: int = MAX_MASKED_BATCH,
         threads: int = 0,
     ):
-        if max_masked_batch < 1:
-            raise ParameterError(f"max_masked_batch must be at least 1, got {max_masked_batch}.")
+        _check_count("max_masked_batch", max_masked_batch, 1, 1 << 20)
+        _check_count("threads", threads, 0, MAX_THREADS)
         self.bundle = bundle
         self.max_masked_batch = max_masked_batch
         self.choice = choose(providers)
@@ -83,7 +84,10 @@ class Engine:
     def logits(self, features: OrtValue | np.ndarray) -> np.ndarray:
         """Run the tail: (N, C, h, w) → (N, L)."""
         value = self.put(features) if isinstance(features, np.ndarray) else features
-        return np.asarray(self._run(self._tail, {self.bundle.manifest.features.name: value}).numpy())
+        logits = np.asarray(self._run(self._tail, {self.bundle.manifest.features.name: value}).numpy())
+        if logits.shape[1:] != (self.bundle.manifest.classes,):
+            raise BundleError(f"tail.onnx gave {logits.shape[1:]} scores, bundle.json says {self.bundle.manifest.classes}.")
+        return logits
 
     def black_logits(self) -> np.ndarray:
         """Return the logits (L,) of the black baseline, computed once."""
@@ -118,9 +122,7 @@ class Engine:
             try:
                 feeds = {self.bundle.manifest.image.name: image, "baseline": baseline, "maps": part, "normalise": flag}
                 parts.append(self._run(session, feeds).numpy())
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
+            except DeviceMemoryError as error:
                 if chunk == 1:
                     raise DeviceMemoryError(
                         f"{self.provider} has no memory for {images} masked image(s) of "
@@ -141,12 +143,19 @@ class Engine:
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_output(session.get_outputs()[0].name, self._device)
-        session.run_with_iobinding(binding)
+        try:
+            session.run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime's exceptions have no common public base
+            text = " ".join(str(error).split())[:300]
+            if is_out_of_memory(error):
+                raise DeviceMemoryError(f"{self.provider} has no memory left: {text}") from error
+            raise BundleError(f"A graph of {self.bundle.folder} failed on {self.provider}: {text}") from error
         return binding.get_outputs()[0]
 
     def _score_session(self) -> Session:
         with self._lock:
             if "score" not in self._sessions:
+                self.bundle.check_unchanged("score")
                 manifest = self.bundle.manifest
                 baseline = Tensor("baseline", manifest.image.shape)
                 maps = Tensor("maps", (-1, -1, *manifest.features.shape[2:]))
@@ -168,3 +177,12 @@ def _check_interface(file: str, side: str, found: Sequence[Any], expected: Seque
     described = [Tensor(f.name, tuple(d if isinstance(d, int) else -1 for d in f.shape)) for f in found]
     if described != list(expected):
         raise BundleError(f"{file} has the {side} {described}, bundle.json says {list(expected)}. Export the model again.")
+    for f in found:
+        wanted = "tensor(float)" if f.shape else "tensor(bool)"  # the one scalar is the switch `normalise`
+        if f.type != wanted:
+            raise BundleError(f"{file}: {f.name} is {f.type}, a bundle has {wanted} there. Export the model again.")
+
+
+def _check_count(name: str, value: Any, least: int, most: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= most:
+        raise ParameterError(f"{name} must be a whole number from {least} to {most}, got {value!r}.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -58,6 +59,8 @@ def load(
     ProviderError
         A provider is not installed or did not start.
     """
+    if not isinstance(bundle, str | os.PathLike):
+        raise ParameterError(f"bundle must be a folder or the name of a built-in one, got {bundle!r}.")
     engine = Engine(open_bundle(Path(bundle)), providers, max_masked_batch=max_masked_batch, threads=threads)
     return Explainer(engine, max_pixels=max_pixels)
 
@@ -85,11 +88,11 @@ class Explainer:
     @overload
     def explain(
         self, image: list[ImageSource] | tuple[ImageSource, ...], *, target: int | str | None = ...,
-        targets: Sequence[int | str] | None = ..., top: int | None = ..., method: str = ..., **parameters: Any,
+        targets: Iterable[int | str] | None = ..., top: int | None = ..., method: str = ..., **parameters: Any,
     ) -> list[Explanation]: ...  # fmt: skip
     @overload
     def explain(
-        self, image: ImageSource, *, target: int | str | None = ..., targets: Sequence[int | str] | None = ...,
+        self, image: ImageSource, *, target: int | str | None = ..., targets: Iterable[int | str] | None = ...,
         top: int | None = ..., method: str = ..., **parameters: Any,
     ) -> Explanation: ...  # fmt: skip
     def explain(
@@ -97,7 +100,7 @@ class Explainer:
         image: Any,
         *,
         target: int | str | None = None,
-        targets: Sequence[int | str] | None = None,
+        targets: Iterable[int | str] | None = None,
         top: int | None = None,
         method: str = DEFAULT_METHOD,
         **parameters: Any,
@@ -131,7 +134,8 @@ class Explainer:
         classes = self._asked_classes(target, targets, top)
         if not isinstance(image, list | tuple):
             return self._explain_group([image], classes, chosen, settings)[0]
-        groups = (image[i : i + IMAGES_PER_GROUP] for i in range(0, len(image), IMAGES_PER_GROUP))
+        together = min(IMAGES_PER_GROUP, self.engine.max_masked_batch)
+        groups = (image[i : i + together] for i in range(0, len(image), together))
         return [explanation for group in groups for explanation in self._explain_group(group, classes, chosen, settings)]
 
     def _explain_group(
@@ -168,16 +172,16 @@ class Explainer:
         ]
 
     # --- targets ----------------------------------------------------------------------------------------------------------
-    def _asked_classes(self, target: int | str | None, targets: Sequence[int | str] | None, top: int | None) -> list[int] | int:
+    def _asked_classes(self, target: int | str | None, targets: Iterable[int | str] | None, top: int | None) -> list[int] | int:
         """Return the class indices that were asked for, or how many of the most probable ones."""
         if sum(given is not None for given in (target, targets, top)) > 1:
             raise ParameterError("Give one of target, targets and top, not several.")
         if target is not None:
             return [self.class_index(target)]
         if targets is not None:
-            if isinstance(targets, str) or not len(targets):
+            if isinstance(targets, str) or not isinstance(targets, Iterable) or not (listed := list(targets)):
                 raise ParameterError(f"targets must be a list of classes, got {targets!r}. For one class, use target.")
-            return [self.class_index(t) for t in targets]
+            return [self.class_index(t) for t in listed]
         if top is None:
             return 1
         if not isinstance(top, int | np.integer) or isinstance(top, bool) or not 1 <= top <= self.manifest.classes:
@@ -200,7 +204,7 @@ class Explainer:
             if matches:
                 listed = ", ".join(f"{i} ({labels[i]})" for i in matches)
                 raise UnknownTarget(f"{target!r} is the name of {len(matches)} classes: {listed}. Give the index.")
-            if not target.strip().lstrip("-").isdecimal():
+            if not re.fullmatch(r"\s*-?[0-9]{1,18}\s*", target):
                 names = [name.strip() for label in labels for name in label.split(",")]
                 advice = did_you_mean(target, names) if labels else " The bundle has no labels; give an index."
                 raise UnknownTarget(f"{self.manifest.name} has no class {target!r}.{advice}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from camrt.heatmap import Outcome, heatmap
 from camrt.image import Geometry, restore
 from camrt.photo import Photo
 from camrt.render import encode_png, overlay
+
+MAX_NAME = 80  # bytes of a part of a file name; file systems allow 255 for all of it
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,8 @@ class Explanation:
         }
         contents[f"{stem}.npy"] = array.getvalue()
         described = self.to_json() | {"files": {"overlays": overlays, "heatmap": f"{stem}.npy"}}
-        contents[f"{stem}.explanation.json"] = (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
+        text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+        contents[f"{stem}.explanation.json"] = text.encode(errors="replace")  # a file name may hold bytes that are no text
         try:
             return write_together(Path(folder), contents)
         except OSError as error:
@@ -208,8 +212,22 @@ class Explanation:
             ) from None
 
     def _target_file_names(self) -> list[str]:
+        """Return a file name for every target, all different."""
         names = [slug(t.name) for t in self.targets]
-        return [n if names.count(n) == 1 else f"{n}-{t.index}" for n, t in zip(names, self.targets, strict=True)]
+        taken: list[str] = []
+        for name, target in zip(names, self.targets, strict=True):
+            taken.append(unused(name if names.count(name) == 1 else f"{name}-{target.index}", taken))
+        return taken
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """Return the name, with a number behind it where it is taken.
+
+    >>> unused("photo", ["photo", "photo.2"])
+    'photo.3'
+    """
+    numbered = (f"{name}.{n}" for n in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([name], numbered) if candidate not in taken)
 
 
 def slug(text: str) -> str:
@@ -218,4 +236,5 @@ def slug(text: str) -> str:
     >>> slug("great white shark")
     'great_white_shark'
     """
-    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:100] or "image"
+    safe = re.sub(r"[^\w.-]+", "_", text).strip("._")
+    return safe.encode()[:MAX_NAME].decode(errors="ignore") or "image"

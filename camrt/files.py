@@ -1,11 +1,50 @@
-"""Write files whole or not at all: beside their place under another name, then renamed."""
+"""Files: read only regular ones up to a limit; write whole or not at all, beside their place and then renamed."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
+
+MAX_TEXT = 64 << 20  # bytes of a JSON or text file
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; a pipe or a device, which may never end, is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the content of a file of at most `limit` bytes.
+
+    Raises
+    ------
+    OSError
+        It is missing, unreadable, no regular file, or larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, the limit is {limit:,}", str(path))
+        return file.read(limit + 1)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
@@ -17,6 +56,9 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
         The folder cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in contents:
+        if (folder / name).is_dir():  # the one thing over which no file can be renamed
+            raise IsADirectoryError(errno.EISDIR, f"{name} is a folder", str(folder / name))
     mark = f".{secrets.token_hex(4)}.part"
     beside = {name: folder / f".{name}{mark}" for name in contents}
     try:

@@ -27,17 +27,16 @@ def _jpeg(data: bytes) -> Header:
     start_of_frame = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
     at = 2
     while True:
-        while data[at] != 0xFF:
-            at += 1
+        at = data.index(b"\xff", at)
         while data[at] == 0xFF:
             at += 1
         marker = data[at]
         if marker in start_of_frame:
             height, width = struct.unpack_from(">HH", data, at + 4)
             return Header("JPEG", width, height)
-        if marker == 0xD9:
-            raise ValueError("it ends before the picture starts")
-        standalone = marker == 0x01 or 0xD0 <= marker <= 0xD8
+        if marker in (0xD9, 0xDA):
+            raise ValueError("it ends before its size is told")
+        standalone = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8  # 0 is no marker: a 0xFF of the data
         at += 1 if standalone else 1 + struct.unpack_from(">H", data, at + 1)[0]
 
 
@@ -45,7 +44,14 @@ def _png(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         raise ValueError("it has no IHDR chunk")
     width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
-    return Header("PNG", width, height, alpha=color_type in (4, 6) or b"tRNS" in data[:2048])
+    alpha, at, kind = color_type in (4, 6), 8, b""
+    while kind != b"IEND":  # a decoder takes memory for a chunk before it sees that the file is shorter
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+        if at > len(data):
+            raise ValueError(f"its chunk {kind.decode('ascii', 'replace')} is cut short")
+        alpha = alpha or kind == b"tRNS"
+    return Header("PNG", width, height, alpha)
 
 
 def _webp(data: bytes) -> Header:
@@ -81,7 +87,7 @@ def _tiff(data: bytes) -> Header:
     size = {}
     for i in range(count):
         tag, kind, _, value = struct.unpack_from(order + "HHII", data, directory + 2 + 12 * i)
-        if tag in (256, 257):  # ImageWidth, ImageLength; a SHORT stands in the first two bytes
+        if tag in (256, 257) and tag not in size:  # ImageWidth, ImageLength; a SHORT stands in the first two bytes
             short = struct.unpack_from(order + "H", data, directory + 2 + 12 * i + 8)[0]
             size[tag] = short if kind == 3 else value
     return Header("TIFF", size[256], size[257])

@@ -156,7 +156,7 @@ def _centered(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # --- seeding --------------------------------------------------------------------------------------------------------
 def _seed_centers(x: np.ndarray, squares: np.ndarray, weights: np.ndarray, clusters: int, seed: int) -> list[int]:
     """Return the indices of K points chosen by greedy k-means++; fewer when no point is away from them all."""
-    uniforms = _uniforms(clusters, seed)
+    uniforms = _uniforms(min(clusters, len(x)), 2 + int(math.log(clusters)), seed)
     # What float32 cannot tell from 0: products of D terms carry an error that grows like √D.
     negligible = squares * np.float32(max(8.0, math.sqrt(x.shape[1])) * np.finfo(np.float32).eps)
     chosen = [int(np.searchsorted(np.cumsum(weights, dtype=np.float64), uniforms[0, 0] * weights.sum(), side="right"))]
@@ -175,10 +175,10 @@ def _seed_centers(x: np.ndarray, squares: np.ndarray, weights: np.ndarray, clust
     return chosen
 
 
-@lru_cache(maxsize=64)
-def _uniforms(clusters: int, seed: int) -> np.ndarray:
-    """Return the table of random numbers (K, 2 + ⌊ln K⌋) that seeds every image alike."""
-    return np.random.default_rng(seed).random((clusters, 2 + int(math.log(clusters))))
+@lru_cache(maxsize=16)
+def _uniforms(rows: int, width: int, seed: int) -> np.ndarray:
+    """Return the first rows of the table of random numbers that seeds every image alike."""
+    return np.random.default_rng(seed).random((rows, width))
 
 
 def _squared_distances(

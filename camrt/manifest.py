@@ -12,14 +12,14 @@ from typing import Any
 
 from camrt.errors import BundleError
 from camrt.preprocess import Preprocess
-from camrt.table import Table
+from camrt.table import Table, is_shape
 
 FORMAT = "camrt-bundle"
 VERSION = 1
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 GRAPHS = ("head", "tail", "gradient", "score")  # each NAME.onnx; gradient may be missing
-REQUIRED_GRAPHS = ("head", "tail", "score")
+REQUIRED = ("head.onnx", "tail.onnx", "score.onnx", WEIGHTS)
 KINDS = ("logits", "probabilities", "sigmoid", "scores")
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "int8": 1, "uint8": 1, "int32": 4, "int64": 8}
 
@@ -211,9 +211,9 @@ class Manifest:
             raise table.refuse("preprocess.size", f"{list(self.size)}, as tensors.image says", list(self.preprocess.size))
         if self.preprocess.channels != self.image.shape[1]:
             raise table.refuse("preprocess.mean", f"{self.image.shape[1]} numbers, one per channel", self.preprocess.mean)
-        for graph in REQUIRED_GRAPHS:
-            if f"{graph}.onnx" not in self.files:
-                raise BundleError(f"{table.where}: 'files' lacks {graph}.onnx. Export the model again.")
+        for name in REQUIRED:
+            if name not in self.files:
+                raise BundleError(f"{table.where}: 'files' lacks {name}. Export the model again.")
         if (self.gradient_missing is None) != ("gradient.onnx" in self.files):
             raise table.refuse("gradient.missing", "null with gradient.onnx, or the reason without", self.gradient_missing)
 
@@ -236,8 +236,7 @@ def _read_layer(table: Table) -> Layer:
 def _read_tensor(table: Table, rank: int) -> Tensor:
     table.only("name", "shape")
     shape = table.values.get("shape")
-    whole = isinstance(shape, list) and all(isinstance(d, int) and not isinstance(d, bool) and d > 0 for d in shape[1:])
-    if not isinstance(shape, list) or not whole or len(shape) != rank or shape[0] != "N":
+    if not isinstance(shape, list) or len(shape) != rank or shape[0] != "N" or not is_shape(shape[1:], least=1):
         raise table.refuse("shape", f'"N" and {rank - 1} positive whole numbers', shape)
     return Tensor(table.text("name"), (-1, *shape[1:]))
 
@@ -256,15 +255,13 @@ def _read_split(table: Table) -> Split:
 
 def _read_weight(table: Table) -> Weight:
     table.only("name", "dtype", "shape", "offset", "length", "depth", "graphs")
-    shape = table.values.get("shape")
-    if not isinstance(shape, list) or not all(isinstance(d, int) and d >= 0 for d in shape):
-        raise table.refuse("shape", "a list of whole numbers", shape)
+    shape = table.shape("shape", least=0)
     dtype = table.choice("dtype", DTYPES)
     length = table.integer("length")
     if length != math.prod(shape) * DTYPES[dtype]:
         raise table.refuse("length", f"{math.prod(shape) * DTYPES[dtype]}, the size of its shape and dtype", length)
     graphs = table.strings("graphs")
-    return Weight(table.text("name"), dtype, tuple(shape), table.integer("offset"), length, table.integer("depth"), graphs)
+    return Weight(table.text("name"), dtype, shape, table.integer("offset"), length, table.integer("depth"), graphs)
 
 
 def _read_files(table: Table) -> dict[str, str]:

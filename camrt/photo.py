@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import cv2
 import numpy as np
 
 from camrt.errors import ImageError
+from camrt.files import read_regular
 from camrt.header import Header, read_header
 
 MAX_PIXELS = 100_000_000  # a 100-megapixel photo decodes to 300 MB
+MAX_BYTES = 1 << 30  # of an encoded photo
+PLAIN_MODES = ("1", "L", "RGB", "RGBA", "I;16")  # of PIL images whose arrays are what they look like
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray | Any
 
@@ -46,7 +50,8 @@ def load_photo(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Photo:
     ----------
     source : path, bytes or array
         JPEG, PNG, WebP, BMP, GIF or TIFF as a file or as bytes: greyscale, CMYK, palette and 16-bit images become 8-bit
-        RGB, transparency is laid on white, an EXIF orientation is applied, an animation gives its first frame.
+        RGB, the transparency of PNG and WebP is laid on white, an EXIF orientation is applied, an animation gives its
+        first frame.
         Or an RGB array (anything with `__array_interface__`, a PIL image too): (H, W), (H, W, 1), (H, W, 3) or
         (H, W, 4), uint8, uint16, or float in [0, 1].
     max_pixels : int
@@ -65,13 +70,17 @@ def load_photo(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Photo:
     if isinstance(source, bytes | bytearray | memoryview):
         return Photo(_decode(bytes(source), "the image", max_pixels))
     if hasattr(source, "__array_interface__") or hasattr(source, "__array__"):
-        return Photo(_from_array(np.asarray(source), max_pixels))
+        mode = getattr(source, "mode", None)
+        if isinstance(mode, str) and mode not in PLAIN_MODES:  # a PIL image with a palette, CMYK, …
+            convert: Callable[[str], Any] = source.convert  # type: ignore[union-attr]
+            source = convert("RGBA" if mode in ("LA", "PA", "P") else "RGB")
+        return Photo(_from_array(np.array(source), max_pixels))  # a copy: the caller may use the buffer again
     raise ImageError(f"An image must be a path, encoded bytes or an array, got {type(source).__name__}.")
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MAX_BYTES)
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file.") from None
     except IsADirectoryError:
@@ -87,9 +96,9 @@ def _decode(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     _check_size(header.height, header.width, name, max_pixels)
     encoded = np.frombuffer(data, np.uint8)
     try:
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+        pixels: np.ndarray | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
         if pixels is not None and header.alpha:
-            pixels = _on_white(pixels, cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED))
+            pixels = _on_white(pixels, encoded)
     except cv2.error as error:
         raise ImageError(f"{name}: the {header.format} decoder refused it ({error.err}).") from None
     if pixels is None:
@@ -114,11 +123,27 @@ def _check_decoded(header: Header, pixels: np.ndarray, name: str) -> None:
         raise ImageError(f"{name}: the header says {header.width} x {header.height}, the decoder found {found}.")
 
 
-def _on_white(pixels: np.ndarray, unchanged: np.ndarray | None) -> np.ndarray:
-    """Lay transparent pixels on white.  A decoder that found no alpha leaves the pixels as they are."""
-    if unchanged is None or unchanged.ndim != 3 or unchanged.shape[2] != 4 or unchanged.shape[:2] != pixels.shape[:2]:
+def _on_white(pixels: np.ndarray, encoded: np.ndarray) -> np.ndarray:
+    """Lay transparent pixels on white.  The decoder turns colours upright by EXIF, but not alpha, so alpha follows them."""
+    unchanged = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    if unchanged is None or unchanged.ndim != 3 or unchanged.shape[2] != 4:
         return pixels
-    return _blend_on_white(pixels, unchanged[..., 3:].astype(np.float32) / np.iinfo(unchanged.dtype).max)
+    as_stored = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION))
+    alpha = unchanged[..., 3:].astype(np.float32) / (255 if unchanged.dtype == np.uint8 else 65535)
+    turn = next((t for t in _ORIENTATIONS if np.array_equal(t(as_stored), pixels)), _ORIENTATIONS[0])
+    return _blend_on_white(pixels, turn(alpha))
+
+
+_ORIENTATIONS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+    lambda a: a,
+    np.fliplr,
+    lambda a: np.rot90(a, 2),
+    np.flipud,
+    lambda a: a.transpose(1, 0, 2),
+    lambda a: np.rot90(a, 3),
+    lambda a: np.rot90(a.transpose(1, 0, 2), 2),
+    np.rot90,
+)  # EXIF 1 to 8
 
 
 def _blend_on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -143,15 +168,15 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
 def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
-    if array.dtype == np.uint16:
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return (array >> 8).astype(np.uint8)  # what the PNG and TIFF decoders do
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all():
             raise ImageError(f"{name} holds NaN or infinity.")
-        if array.min() < 0 or array.max() > 1:
+        if array.min() < 0 or array.max() > 1 + 1e-6:
             found = f"{array.min():.4g}…{array.max():.4g}"
             raise ImageError(f"{name}: floating-point pixels must lie in [0, 1], got {found}. Divide by 255?")
-        return np.asarray(np.rint(array * 255), np.uint8)
+        return np.asarray(np.rint(np.minimum(array, 1) * 255), np.uint8)
     raise ImageError(f"{name}: pixels must be uint8, uint16 or float in [0, 1], got {array.dtype}.")

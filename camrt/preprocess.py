@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from camrt.errors import BundleError, CamrtError, ParameterError
-from camrt.table import Table
+from camrt.table import Table, is_shape
 
 COLORS = ("rgb", "bgr")
 INTERPOLATIONS = ("area", "linear", "cubic")
@@ -63,6 +65,9 @@ class Preprocess:
         _check(math.isfinite(self.scale) and self.scale > 0, "scale", "a positive number", self.scale)
         _check(all(map(math.isfinite, self.mean)), "mean", "finite numbers", self.mean)
         _check(all(math.isfinite(s) and s > 0 for s in self.std), "std", "positive numbers", self.std)
+        largest = float(np.finfo(np.float32).max)
+        steps = [self.scale / s for s in self.std] + [abs(m) / s for m, s in zip(self.mean, self.std, strict=False)]
+        _check(all(step < largest for step in steps), "scale, mean and std", "such that x is a float32", self.scale)
         _check(len(self.std) == len(self.mean), "std", f"{len(self.mean)} numbers, like mean", self.std)
         if isinstance(self.resize, str):
             _check(self.resize == LETTERBOX, "resize", "N, WxH or letterbox", self.resize)
@@ -95,12 +100,14 @@ class Preprocess:
     def from_json(cls, table: Table) -> Preprocess:
         """Read the `preprocess` block of bundle.json."""
         table.only("size", "resize", "color", "interpolation", "scale", "mean", "std", "layout")
-        height, width = table.numbers("size", 2)
+        size = table.shape("size", least=1)
+        if len(size) != 2:
+            raise table.refuse("size", "height and width", list(size))
         channels = len(table.values["mean"]) if isinstance(table.values.get("mean"), list) else 3
         table.choice("layout", ("NCHW",))
         try:
             return cls(
-                size=(int(height), int(width)),
+                size=(size[0], size[1]),
                 resize=read_resize(table.values.get("resize")),
                 color=table.choice("color", COLORS),
                 interpolation=table.choice("interpolation", INTERPOLATIONS),
@@ -165,11 +172,11 @@ def read_resize(value: Any) -> Resize:
         if value == LETTERBOX:
             return value
         parts = value.lower().split("x")
-        if all(part.isdecimal() for part in parts) and len(parts) in (1, 2):
+        if all(part.isdecimal() and len(part) < 9 for part in parts) and len(parts) in (1, 2):
             return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
     elif isinstance(value, int) and not isinstance(value, bool):
         return value
-    elif isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) for v in value):
+    elif isinstance(value, list | tuple) and len(value) == 2 and is_shape(value, least=1):
         return (value[0], value[1])
     raise ParameterError(f"resize must be N (shorter side), WxH or letterbox, got {value!r}.")
 

@@ -58,7 +58,7 @@ class Choice:
 
 def available() -> tuple[str, ...]:
     """Return the short names of the providers in this build of ONNX Runtime."""
-    return tuple(SHORT.get(name, name) for name in ort.get_available_providers())
+    return tuple(SHORT[name] for name in ort.get_available_providers() if name in SHORT)
 
 
 def choose(providers: Sequence[str] | str | None) -> Choice:
@@ -77,11 +77,12 @@ def choose(providers: Sequence[str] | str | None) -> Choice:
     have = available()
     if providers is None:
         return Choice(tuple(name for name in DEFAULT if name in have), explicit=False)
-    names = tuple(SHORT.get(n, n) for n in ([providers] if isinstance(providers, str) else providers))
+    given = [providers] if isinstance(providers, str) else list(providers)
+    names = tuple(SHORT.get(name, name) if isinstance(name, str) else repr(name) for name in given)
     if not names:
         raise ProviderError(f"The list of providers is empty. Name some of: {', '.join(have)}.")
     for name in names:
-        if name not in NAMES and name not in have:
+        if name not in NAMES:
             raise ProviderError(f"There is no provider {name!r}.{did_you_mean(name, NAMES)} Known: {', '.join(NAMES)}.")
         if name not in have:
             raise ProviderError(
@@ -118,7 +119,7 @@ def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: st
     options.intra_op_num_threads = threads
     # Each session has its own pool; spinning threads of idle sessions would take the cores from the one at work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted = [(NAMES.get(name, name), _PROVIDER_OPTIONS.get(name, {})) for name in choice.names]
+    wanted = [(NAMES[name], _PROVIDER_OPTIONS.get(name, {})) for name in choice.names]
     try:
         session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
     except Exception as error:  # ONNX Runtime's exceptions have no common public base

@@ -10,11 +10,14 @@ from camrt.errors import CamrtError, did_you_mean
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "an object": (dict,),
-    "a list": (list,),
+    "a list": (list, tuple),
     "a string": (str,),
     "a whole number": (int,),
     "a number": (int, float),
 }
+
+LARGEST = (1 << 63) - 1
+MAX_RANK, MAX_DIMENSION = 8, 1 << 40  # of a tensor's shape; their product is never astronomic
 
 
 class Table:
@@ -44,19 +47,21 @@ class Table:
 
     def text(self, key: str) -> str:
         value: str = self._get(key, "a string")
+        if not is_text(value):
+            raise self.refuse(key, "text that can be written as UTF-8", value)
         return value
 
     def integer(self, key: str, least: int = 0) -> int:
         value: int = self._get(key, "a whole number")
-        if value < least:
+        if not least <= value <= LARGEST:
             raise self.refuse(key, f"a whole number of at least {least}", value)
         return value
 
     def number(self, key: str) -> float:
-        value = float(self._get(key, "a number"))
-        if not math.isfinite(value):
+        value = self._get(key, "a number")
+        if not _is_finite(value):
             raise self.refuse(key, "a finite number", value)
-        return value
+        return float(value)
 
     def choice(self, key: str, allowed: Iterable[str]) -> str:
         value, allowed = self.text(key), tuple(allowed)
@@ -66,16 +71,22 @@ class Table:
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
         values = self._get(key, "a list")
-        good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+        good = all(isinstance(v, int | float) and not isinstance(v, bool) and _is_finite(v) for v in values)
         if not good or len(values) != count:
             raise self.refuse(key, f"a list of {count} numbers", values)
         return tuple(float(v) for v in values)
 
     def strings(self, key: str) -> tuple[str, ...]:
         values = self._get(key, "a list")
-        if not all(isinstance(v, str) for v in values):
+        if not all(isinstance(v, str) and is_text(v) for v in values):
             raise self.refuse(key, "a list of strings", values)
         return tuple(values)
+
+    def shape(self, key: str, least: int) -> tuple[int, ...]:
+        value = self._get(key, "a list")
+        if not is_shape(value, least):
+            raise self.refuse(key, f"a list of whole numbers of at least {least}", value)
+        return tuple(value)
 
     def table(self, key: str) -> Table:
         return Table(self._get(key, "an object"), self.where, self.error, f"{self.prefix}{key}.")
@@ -94,6 +105,30 @@ class Table:
                 )
 
 
+def is_shape(value: Any, least: int) -> bool:
+    """Tell whether a value is a list of at most 8 dimensions of at least `least`."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= MAX_RANK
+        and all(isinstance(d, int) and not isinstance(d, bool) and least <= d <= MAX_DIMENSION for d in value)
+    )
+
+
+def is_text(value: str) -> bool:
+    """Tell whether a string can be written as UTF-8; JSON can hold lone surrogates."""
+    return not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
 def _found(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write numbers of more than 4300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

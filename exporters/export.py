@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from camrt import __version__
-from camrt.bundle import sha256_of
 from camrt.errors import ExportError, did_you_mean
-from camrt.manifest import KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Split, Tensor
+from camrt.files import MAX_TEXT, read_regular, sha256_of
+from camrt.manifest import FORMAT, GRAPHS, KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Split, Tensor
 from camrt.preprocess import Preprocess, from_description, imagenet, squash
-from exporters.graph import Graph
+from camrt.table import is_text
+from exporters.graph import Graph, one_line
 from exporters.labels import read_labels
 from exporters.layers import AUTO, LayerChoice, find_layer, list_layers
 from exporters.passes import Normal, normalise
@@ -27,6 +28,7 @@ from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, head, rename_i
 from exporters.weights import write_weights
 
 PRESETS: dict[str, Callable[[tuple[int, int]], Preprocess]] = {"imagenet": imagenet}
+BUNDLE_FILES = {MANIFEST, WEIGHTS, *(f"{graph}.onnx" for graph in GRAPHS)}
 NO_GRADIENT = f"camrt {__version__} writes no gradient graphs"
 
 
@@ -110,6 +112,8 @@ def export(
     if kind not in (AUTO, *KINDS):
         raise ExportError(f"kind must be one of {', '.join((AUTO, *KINDS))}, got {kind!r}.{did_you_mean(kind, KINDS)}")
     _check_target(target, force)
+    if not is_text(name or target.name):
+        raise ExportError(f"The name {name or target.name!r} cannot be written as UTF-8. Give another with --name.")
     progress("read")
     prepared = _prepare(source, weights, size, output)
     normal, graph = prepared.normal, prepared.graph
@@ -145,7 +149,13 @@ def export(
 def _prepare(source: Any, weights: str | Path | None, size: tuple[int, int] | None, output: str | None) -> Prepared:
     found = read_source(source, weights, size)
     normal = Normal(copy.deepcopy(found.model), size, output)
-    normalise(normal)
+    try:
+        normalise(normal)
+    except ExportError:
+        raise
+    except Exception as error:  # a damaged model fails wherever its damage is met first
+        kind = type(error).__name__
+        raise ExportError(f"{found.name} is damaged, or not what ONNX allows ({kind}: {one_line(error)}).") from error
     return Prepared(found, normal, Graph(normal.model))
 
 
@@ -197,7 +207,7 @@ def _preprocess(
 
 def _read_description(path: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path, MAX_TEXT))
     except OSError as error:
         raise ExportError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, RecursionError) as error:
@@ -254,14 +264,26 @@ def _reference(prepared: Prepared) -> tuple[Reference, str | None]:
 
 # --- the target folder ----------------------------------------------------------------------------------------------------
 def _check_target(target: Path, force: bool) -> None:
-    if not target.exists():
-        return
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    if not (target / MANIFEST).is_file():
-        raise ExportError(f"{target} exists and is no bundle; it is not replaced. Choose another folder with -o.")
+    """Refuse to replace what is no bundle, and a bundle that was not asked to be replaced."""
+    try:
+        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return
+        others = sorted({path.name for path in target.iterdir()} - BUNDLE_FILES) if target.is_dir() else ["a file's content"]
+    except OSError as error:
+        raise ExportError(f"{target}: cannot be looked at ({error.strerror}). Choose another folder with -o.") from None
+    if others or not _is_manifest(target / MANIFEST):
+        what = f"it holds {others[0]!r}" if others else f"it holds no {MANIFEST} of camrt's"
+        raise ExportError(f"{target} exists and is no bundle; it is not replaced, as {what}. Choose another folder with -o.")
     if not force:
         raise ExportError(f"{target} exists. Choose another folder with -o, or replace it with --force.")
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        values = json.loads(read_regular(path, MAX_TEXT))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.get("format") == FORMAT
 
 
 def _move_into_place(beside: Path, target: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from camrt.errors import ExportError
+from camrt.files import MAX_TEXT, read_regular
+from camrt.table import is_text
 
 
 def read_labels(labels: str | Path | Sequence[str] | None, classes: int) -> tuple[str, ...]:
@@ -21,9 +23,13 @@ def read_labels(labels: str | Path | Sequence[str] | None, classes: int) -> tupl
         return ()
     if isinstance(labels, str | Path):
         where, found = str(labels), _read(Path(labels), classes)
+    elif isinstance(labels, Mapping):
+        raise ExportError(
+            "labels must be a path or a sequence of text, got a mapping. Give its values in the order of the classes."
+        )
     else:
         where, found = "labels", list(labels)
-    if not all(isinstance(label, str) for label in found):
+    if not all(isinstance(label, str) and is_text(label) for label in found):
         raise ExportError(f"{where}: labels must be text.")
     if len(found) != classes:
         raise ExportError(f"{where} has {len(found)} labels, the network has {classes} classes. Give one label per class.")
@@ -32,13 +38,14 @@ def read_labels(labels: str | Path | Sequence[str] | None, classes: int) -> tupl
 
 def _read(path: Path, classes: int) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, MAX_TEXT).decode("utf-8-sig")
     except OSError as error:
         raise ExportError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise ExportError(f"{path} is not UTF-8 text.") from None
     if path.suffix.lower() != ".json":
-        return [line.strip() for line in text.rstrip().splitlines()]
+        lines = text.rstrip().split("\n")
+        return [line.strip() for line in lines] if lines != [""] else []
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -57,7 +57,7 @@ def _make(factory: str) -> Any:
     try:
         found = getattr(importlib.import_module(module_name), attribute)
         return found()
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise ExportError(
             f"{factory}: calling it without arguments failed ({type(error).__name__}: {one_line(error)})."
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import onnx
 from onnx import ModelProto
 
 from camrt.errors import ExportError
+from camrt.files import read_regular
 from exporters.graph import one_line
 from exporters.proof import Reference
+
+MAX_ONNX = (2 << 30) - 1  # bytes; protobuf's own limit, larger models keep their weights beside the file
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,14 @@ def read_source(source: Any, weights: str | Path | None, size: tuple[int, int] |
 
 def _is_factory(source: str) -> bool:
     module, _, factory = source.partition(":")
-    return factory.isidentifier() and all(part.isidentifier() for part in module.split(".")) and not Path(source).exists()
+    return factory.isidentifier() and all(part.isidentifier() for part in module.split(".")) and not os.path.exists(source)
 
 
 def _read_onnx(path: Path) -> SourceModel:
-    if path.is_dir():
-        raise ExportError(f"{path} is a folder. Name the .onnx file in it.")
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_ONNX)
+    except IsADirectoryError:
+        raise ExportError(f"{path} is a folder. Name the .onnx file in it.") from None
     except FileNotFoundError:
         raise ExportError(f"{path}: there is no such file. Give an .onnx file or package.module:factory.") from None
     except OSError as error:

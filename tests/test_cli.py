@@ -57,7 +57,7 @@ def test_every_method_stands_in_the_readme():
     (["explain", "shapes", SAMPLES / "star.png", "-n", "9"], 2, "top must be a whole number from 1 to 8"),
     (["explain", "shapes", SAMPLES / "star.png", "-m", "gradcam"], 2, "There is no method 'gradcam'"),
     (["explain", "shapes", SAMPLES / "star.png", "-p", "clusters"], 2, "write NAME=VALUE"),
-    (["explain", "shapes", SAMPLES / "star.png", "-p", "clusters=0"], 2, "clusters must be a whole number of at least 1"),
+    (["explain", "shapes", SAMPLES / "star.png", "-p", "clusters=0"], 2, "clusters must be a whole number from 1 to 4096"),
     (["explain", "shapes", SAMPLES / "star.png", "-p", "klusters=3"], 2, "Did you mean 'clusters'"),
     (["explain", "shapes", SAMPLES / "star.png", "--provider", "cuda"], 1, "'cuda' is not in this onnxruntime"),
     (["explain", "shapes", SAMPLES / "star.png", "--max-pixels", "10"], 1, "more than the limit of 10"),

@@ -12,6 +12,7 @@ from camrt.bundle import open_bundle, sha256_of
 from camrt.engine import Engine
 from camrt.errors import BundleError, DeviceMemoryError, ParameterError
 from camrt.manifest import MANIFEST
+from camrt.providers import is_out_of_memory
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ class Full:
             images = int(np.prod(feeds["maps"].shape()[:2]))
             self.tried.append(images)
             if images > self.room:
-                raise RuntimeError("Non-zero status code: Failed to allocate memory for requested buffer of size 1234")
+                raise DeviceMemoryError("cpu has no memory left")
         return self.run(session, feeds)
 
 
@@ -107,17 +108,30 @@ def test_no_room_for_a_single_masked_image_is_an_error(engine, x, monkeypatch):
         masked(engine, x, np.ones((2, 4, 8, 8), np.float32))
 
 
-def test_other_failures_of_a_session_are_not_taken_for_a_full_device(engine, x, monkeypatch):
-    def broken(session, feeds):
-        raise RuntimeError("Non-zero status code: shape mismatch")
+@pytest.mark.parametrize(
+    "text", ["Failed to allocate memory for requested buffer of size 1234", "CUDA error: out of memory", "std::bad_alloc"]
+)
+def test_onnx_runtimes_words_for_a_full_device_are_understood(text):
+    assert is_out_of_memory(RuntimeError(f"Non-zero status code: {text}"))
+    assert not is_out_of_memory(RuntimeError("Non-zero status code: shape mismatch"))
 
-    monkeypatch.setattr(engine, "_run", broken)
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        masked(engine, x, np.ones((2, 4, 8, 8), np.float32))
+
+def test_other_failures_of_a_session_are_not_taken_for_a_full_device(engine, x):
+    with pytest.raises(BundleError, match="failed on cpu: .*data type"):
+        masked(engine, x, np.ones((2, 4, 5, 5), np.float32).astype(np.float64))
+
+
+def test_a_bundle_replaced_since_it_was_loaded_is_noticed(tiny_bundle, tmp_path, pixels):
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    explainer = camrt.load(folder)
+    values = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(values | {"name": "another"}))
+    with pytest.raises(BundleError, match="was replaced since it was loaded. Load it again"):
+        explainer.explain(pixels)
 
 
 def test_a_batch_of_none_is_refused(tiny_bundle):
-    with pytest.raises(ParameterError, match="max_masked_batch must be at least 1"):
+    with pytest.raises(ParameterError, match="max_masked_batch must be a whole number from 1"):
         Engine(open_bundle(tiny_bundle), max_masked_batch=0)
 
 

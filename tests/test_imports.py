@@ -19,12 +19,12 @@ LAYERS = [
     {"bench"},
     {"explainer"},
     {"explanation"},
-    {"methods", "render", "heatmap", "case", "files"},
+    {"methods", "render", "heatmap", "case"},
     {"engine", "image", "kmeans", "photo", "header", "providers"},
     {"bundle"},
     {"manifest"},
     {"preprocess"},
-    {"table"},
+    {"table", "files"},
     {"errors"},
 ]
 

@@ -58,9 +58,9 @@ WRITTEN = imagenet((224, 224)).to_json()
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": [224]}, r"'preprocess\.size' must be a list of 2 numbers, got \[224\]"),
+        ({"size": [224]}, r"'preprocess\.size' must be .*, got \[224\]"),
         ({"size": [224.5, 224.5]}, r"preprocess\.size"),
-        ({"size": [0, 224]}, r"preprocess: size must be within 1…16384, got \(0, 224\)"),
+        ({"size": [0, 224]}, r"preprocess.* must be .*, got .0, 224"),
         ({"size": [1 << 20, 1 << 20]}, "size must be within"),
         ({"resize": "big"}, "preprocess: resize must be"),
         ({"resize": None}, "preprocess: resize must be"),

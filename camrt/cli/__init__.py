@@ -12,6 +12,7 @@ from camrt.cli.bench import bench
 from camrt.cli.explain import explain
 from camrt.cli.inspect import info, methods
 from camrt.cli.making import export, layers
+from camrt.cli.options import printable
 from camrt.errors import CamrtError, ParameterError, UnknownTarget
 
 # Which exit code an error has: 2 for what was asked wrongly, 1 for what went wrong.
@@ -40,7 +41,11 @@ class Group(click.Group):
                 return super().invoke(ctx)
             except CamrtError as error:
                 misuse = isinstance(error, MISUSE) and not isinstance(error, FAILURE)
-                raise (Misuse if misuse else click.ClickException)(str(error)) from error
+                raise (Misuse if misuse else click.ClickException)(printable(str(error))) from error
+            except MemoryError as error:
+                raise click.ClickException("There is not enough memory for this. Ask for less at once.") from error
+            except (OSError, UnicodeError) as error:
+                raise click.ClickException(printable(str(error))) from error
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from camrt.cli.options import engine_options, json_option, method_options, open_explainer
-from camrt.errors import ImageError
-from camrt.explanation import Explanation, slug
+from camrt.cli.options import engine_options, json_option, method_options, open_explainer, printable
+from camrt.errors import ExplanationError, ImageError
+from camrt.explanation import Explanation, slug, unused
 from camrt.heatmap import Outcome
 from camrt.photo import MAX_PIXELS
 
@@ -60,45 +60,36 @@ def explain(
         raise click.UsageError("Give --target or --top, not both.")
     explainer = open_explainer(bundle, providers, max_masked_batch, threads, max_pixels)
     options: dict[str, Any] = {"targets": list(targets) or None, "top": top, "method": method, **parameters}
-    failures, lines, names = 0, [], _Names()
-    with click.progressbar(images, label="Explaining", file=sys.stderr, hidden=len(images) < 2) as bar:
-        for image in bar:
-            try:
-                explanation = explainer.explain(image, **options)
-            except ImageError as error:
-                failures += 1
-                lines.append((f"Error: {error}", True))
-                continue
-            files = explanation.save(output, names.of(explanation), alpha=alpha)
-            if as_json:
-                click.echo(json.dumps(explanation.to_json() | {"files": [str(f) for f in files]}, ensure_ascii=False))
-            else:
-                lines.append((_describe(explanation, files), False))
-    for line, is_error in lines:
-        click.echo(line, err=is_error)
+    failures, lines, names = 0, list[tuple[str, bool]](), list[str]()
+    try:
+        with click.progressbar(images, label="Explaining", file=sys.stderr, hidden=len(images) < 2) as bar:
+            for image in bar:
+                try:
+                    explanation = explainer.explain(image, **options)
+                    names.append(unused(slug(explanation.photo.name), names))
+                    files = explanation.save(output, names[-1], alpha=alpha)
+                except (ImageError, ExplanationError) as error:
+                    failures += 1
+                    lines.append((f"Error: {printable(str(error))}", True))
+                    continue
+                if as_json:
+                    click.echo(json.dumps(explanation.to_json() | {"files": [str(f) for f in files]}, ensure_ascii=False))
+                else:
+                    lines.append((_describe(explanation, files), False))
+    finally:  # what is done is told, whatever stopped the rest
+        for line, is_error in lines:
+            click.echo(line, err=is_error)
     if failures:
         click.echo(f"{failures} of {len(images)} images could not be explained.", err=True)
         sys.exit(1)
 
 
-class _Names:
-    """Gives the second photo of a name the name `photo.2`."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, int] = {}
-
-    def of(self, explanation: Explanation) -> str:
-        name = slug(explanation.photo.name)
-        self._seen[name] = self._seen.get(name, 0) + 1
-        return name if self._seen[name] == 1 else f"{name}.{self._seen[name]}"
-
-
 def _describe(explanation: Explanation, files: list[Path]) -> str:
     rows = [
-        f"  {t.name}  {t.probability:.3f}{'' if t.outcome is Outcome.OK else f'  [{t.outcome.word}]'}  →  {file}"
+        f"  {printable(t.name)}  {t.probability:.3f}{'' if t.outcome is Outcome.OK else f'  [{t.outcome.word}]'}  →  {file}"
         for t, file in zip(explanation.targets, files, strict=False)
     ]
     run = explanation.run
     notes = f"; {', '.join(explanation.notes)}" if explanation.notes else ""
     total = f"{run.passes} passes, {run.timings['total']:.0f} ms on {run.provider}{notes}"
-    return "\n".join([f"{explanation.photo.source}  ({run.method}, {total})", *rows])
+    return "\n".join([f"{printable(str(explanation.photo.source))}  ({run.method}, {total})", *rows])

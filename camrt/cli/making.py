@@ -29,7 +29,7 @@ def _read_size(_: click.Context, __: click.Parameter, text: str | None) -> tuple
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(p.isdecimal() and int(p) > 0 for p in parts):
+    if len(parts) not in (1, 2) or not all(p.isdecimal() and len(p) < 9 and int(p) > 0 for p in parts):
         raise click.BadParameter(f"write N, or HxW (height x width), got {text!r}.")
     return int(parts[0]), int(parts[-1])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from camrt.engine import MAX_THREADS
 from camrt.explainer import DEFAULT_METHOD, Explainer, load
 from camrt.photo import MAX_PIXELS
 
@@ -19,7 +20,7 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what `open_explainer` takes."""
     for option in (
-        click.option("--threads", type=click.IntRange(0), default=0, show_default="one per core", help="Threads of one operator."),
+        click.option("--threads", type=click.IntRange(0, MAX_THREADS), default=0, show_default="one per core", help="Threads of one operator."),
         click.option("--max-masked-batch", type=click.IntRange(1), default=64, show_default=True, help="Most masked images in one call."),
         click.option("--provider", "providers", multiple=True, metavar="NAME", help="Execution provider; several are tried in order.  [default: CUDA if installed, else the CPU]"),
     ):  # fmt: skip
@@ -51,3 +52,8 @@ def open_explainer(
     """Return the explainer of a bundle with the options of the command line."""
     names = list(providers) or None
     return load(bundle, names, max_masked_batch=max_masked_batch, threads=threads, max_pixels=max_pixels)
+
+
+def printable(text: str) -> str:
+    """Return text on one line: control characters, which may come from file names and labels, are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -70,16 +70,19 @@ def _cluster(points: np.ndarray, clusters: int | str, metric: str, seed: int) ->
 
 
 def cluster_weights(scores: np.ndarray, baseline: np.ndarray, merge: str) -> np.ndarray:
-    """Return w (N, K, T) from the scores s (N, K, T) and the baseline's s_0 (N, T)."""
-    if merge == "positive":
-        return np.asarray(np.maximum(scores - baseline[:, None], 0))
-    if merge == "evidence":
-        return np.asarray(scores - scores.mean(axis=1, keepdims=True))
-    weights = np.zeros_like(scores)
-    np.put_along_axis(weights, scores.argmax(axis=1)[:, None], 1, axis=1)
-    lowest = scores.argmin(axis=1)[:, None]
-    np.put_along_axis(weights, lowest, np.take_along_axis(weights, lowest, axis=1) - 1, axis=1)
-    return weights
+    """Return w (N, K, T) from the scores s (N, K, T) and the baseline's s_0 (N, T); NaN where a score is not finite."""
+    finite = np.isfinite(scores).all(axis=1, keepdims=True) & np.isfinite(baseline)[:, None]
+    with np.errstate(invalid="ignore"):
+        if merge == "positive":
+            weights = np.maximum(scores - baseline[:, None], 0)
+        elif merge == "evidence":
+            weights = scores - scores.mean(axis=1, keepdims=True)
+        else:
+            weights = np.zeros_like(scores)
+            np.put_along_axis(weights, scores.argmax(axis=1)[:, None], 1, axis=1)
+            lowest = scores.argmin(axis=1)[:, None]
+            np.put_along_axis(weights, lowest, np.take_along_axis(weights, lowest, axis=1) - 1, axis=1)
+    return np.where(finite, weights, np.nan)
 
 
 def cluster_cam(
@@ -113,7 +116,9 @@ def cluster_cam(
     passes="1 + K (blur: 2 + K)",
     citation="Feng et al., Neural Networks 178, 2024, 106473 (arXiv 2302.01642)",
     parameters={
-        "clusters": Parameter(10, "K, how many masked images; auto takes the elbow of the inertia", ("auto",), least=1),
+        "clusters": Parameter(
+            10, "K, how many masked images; auto takes the elbow of the inertia", ("auto",), least=1, most=4096
+        ),
         "merge": Parameter("positive", "how the clusters' maps are weighted by their scores", MERGES),
         "metric": Parameter("euclidean", "distance between feature maps", ("euclidean", "cosine")),
         "baseline": Parameter("black", "what shows where the mask is 0", ("black", "blur")),

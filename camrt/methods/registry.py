@@ -27,20 +27,23 @@ class Parameter:
         The words that are allowed.
     least : float or None
         The least number that is allowed; None where only words are.
+    most : float
+        The greatest.
     """
 
     default: int | float | str
     help: str
     choices: tuple[str, ...] = ()
     least: float | None = None
+    most: float = 2**32
 
     @property
     def allowed(self) -> str:
         """Say what is allowed: "a whole number of at least 1, or one of auto"."""
         number = "a whole number" if isinstance(self.default, int) else "a number"
         words = f"{'one of ' if len(self.choices) > 1 else ''}{', '.join(self.choices)}"
-        parts = ([f"{number} of at least {self.least:g}"] if self.least is not None else []) + [words] * bool(self.choices)
-        return " or ".join(parts)
+        numbers = [f"{number} from {self.least:g} to {self.most:.12g}"] if self.least is not None else []
+        return " or ".join(numbers + [words] * bool(self.choices))
 
     def check(self, name: str, value: Any) -> int | float | str:
         """Return the value in its own type; text that is a number counts as one."""
@@ -52,7 +55,7 @@ class Parameter:
                 number = kind(value)
             except (TypeError, ValueError, OverflowError):
                 number = None
-            if number is not None and number >= self.least and (isinstance(value, str) or number == value):
+            if number is not None and self.least <= number <= self.most and (isinstance(value, str) or number == value):
                 return number
         raise ParameterError(f"{name} must be {self.allowed}, got {value!r}.{did_you_mean(str(value), self.choices)}")
 
@@ -123,6 +126,6 @@ def get_method(name: str) -> Method:
     UnknownMethod
         There is none; the nearest name is suggested.
     """
-    if name not in METHODS:
-        raise UnknownMethod(f"There is no method {name!r}.{did_you_mean(name, METHODS)} Known: {', '.join(METHODS)}.")
+    if not isinstance(name, str) or name not in METHODS:
+        raise UnknownMethod(f"There is no method {name!r}.{did_you_mean(str(name), METHODS)} Known: {', '.join(METHODS)}.")
     return METHODS[name]

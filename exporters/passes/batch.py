@@ -23,12 +23,13 @@ def free_batch(normal: Normal) -> None:
     dependent = graph.below(normal.image)
     op = Emitter("free_batch")
     nodes: list[NodeProto] = []
+    added = 0
     for i, node in enumerate(graph.nodes):
         free = FREE.get(node.op_type)
         if free is not None and i in dependent and shapes.get(node.input[0], ("",))[:1] == (normal.batch,):
             free(node, graph, op, normal.batch)
-        nodes += [*op.nodes, node]
-        op.nodes.clear()
+        nodes += [*op.nodes[added:], node]
+        added = len(op.nodes)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(op.initializers)

@@ -287,6 +287,23 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(force, source, out):
     assert listing(out) == ["photos", "photos/wedding.jpg"]
 
 
+def test_a_bundle_with_something_of_the_users_in_it_is_never_replaced(source, out):
+    export(source, out / "bundle", overrides=SCALED)
+    (out / "bundle" / "notes.txt").write_text("precious")
+    with pytest.raises(ExportError, match=r"is not replaced.*notes\.txt"):
+        export(source, out / "bundle", overrides=SCALED, force=True)
+    assert (out / "bundle" / "notes.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"format": "another-bundle"}'])
+def test_a_bundle_json_of_somebody_else_is_never_replaced(text, source, out):
+    (out / "theirs").mkdir()
+    (out / "theirs" / "bundle.json").write_text(text)
+    with pytest.raises(ExportError, match="is not replaced"):
+        export(source, out / "theirs", overrides=SCALED, force=True)
+    assert (out / "theirs" / "bundle.json").read_text() == text
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_file_is_never_replaced(force, source, out):
     (out / "bundle").write_text("notes")

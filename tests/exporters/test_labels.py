@@ -75,6 +75,11 @@ def test_a_list_that_does_not_fit_is_refused(labels):
         read_labels(labels, 3)
 
 
+def test_a_mapping_is_not_taken_for_its_keys():
+    with pytest.raises(ExportError, match=r"^labels"):
+        read_labels({"0": "tench", "1": "goldfish", "2": "shark"}, 3)
+
+
 @pytest.mark.parametrize("path", ["missing.txt", "missing.json", "."])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, path):
     with pytest.raises(ExportError, match="cannot be read"):

@@ -239,6 +239,17 @@ def test_the_tensor_that_a_refusal_offers_can_be_cut():
     assert "the paths meet, 'k2'" in refusal(built, "c1")
 
 
+def test_where_the_paths_meet_behind_the_maps_no_later_tensor_is_offered():
+    built = graphs.parse(
+        """
+        c = Conv (x, v)  a = Relu (c)  b = Tanh (c)  pa = GlobalAveragePool (a)  pb = GlobalAveragePool (b)
+        [join] s = Add (pa, pb)  scores = Flatten (s)
+        """,
+        v=(5, 3, 1, 1),
+    )
+    assert "No later feature map separates them; choose an earlier layer" in refusal(built, "a")
+
+
 def test_a_layer_that_is_no_map_is_refused_with_its_shape():
     message = refusal(graphs.classifier(), "flatten")
     assert message.startswith("Layer 'flatten' (tensor 'flat') is not a feature map (N, C, h, w): its shape is (N, 12).")

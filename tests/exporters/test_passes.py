@@ -394,6 +394,13 @@ BAKED = {
         """,
         {"sizes": [1, 5, 32, 32], "fc": (5, 4)},
     ),
+    "two resizes": (
+        """
+        u = Resize <mode = "nearest"> (r, , , sizes)  v = Resize <mode = "linear"> (u, , , smaller)
+        p = GlobalAveragePool (v)  f = Flatten (p)  scores = MatMul (f, fc)
+        """,
+        {"sizes": [1, 5, 32, 32], "smaller": [1, 5, 24, 24], "fc": (5, 4)},
+    ),
     "expand": (
         """
         p = GlobalAveragePool (r)  e = Expand (p, shape)  m = Mul (e, r)  q = GlobalMaxPool (m)  f = Flatten (q)
@@ -421,8 +428,18 @@ def test_any_first_dimension_becomes_n(batch, declared):
     assert shape_of(found, "scores") == ("N", 5)
 
 
-def test_a_model_for_two_images_at_once_is_cut(cut):
-    built = graphs.parse(f"{CONV} p = GlobalAveragePool (r)  scores = Flatten (p)", image="2,3,16,16", w=W)
+@pytest.mark.parametrize(
+    "end",
+    [
+        "p = GlobalAveragePool (r)  scores = Flatten (p)",
+        "p = GlobalAveragePool (r)  scores = Reshape (p, two)",
+        "s = Shape (r)  n = Slice (s, zero, one)  to = Concat <axis = 0> (n, rest)  f = Reshape (r, to)  scores = MatMul (f, fc)",
+    ],
+)
+def test_a_model_for_two_images_at_once_is_cut(end, cut):
+    numbers = {"two": [2, -1], "zero": [0], "one": [1], "rest": [-1]}
+    weights = {name: np.array(value) for name, value in numbers.items()}
+    built = graphs.parse(f"{CONV} {end}", image="2,3,16,16", w=W, fc=(1280, 4), **weights)
     x = np.random.default_rng(0).standard_normal((2, 3, 16, 16), np.float32)
     np.testing.assert_allclose(split(cut(built), x), graphs.run(built, {"x": x})[0], rtol=1e-4, atol=1e-5)
 
