@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -155,6 +156,14 @@ DELETE = object()
     ("weights.0.length", 1, "'weights\\[0\\].length' must be"),
     ("weights.0.offset", -4, "'weights\\[0\\].offset' must be a whole number of at least 0"),
     ("weights.0.offset", 10**9, "ends beyond weights.bin"),
+    ("weights.0.shape", [10**4000 - 1] * 8, "'weights\\[0\\].shape'"),
+    ("weights.0.shape", [3] * 1000, "'weights\\[0\\].shape'"),
+    ("weights.0.shape", [True], "'weights\\[0\\].shape'"),
+    ("preprocess.scale", 10**400, "'preprocess.scale' must be a finite number"),
+    ("preprocess.scale", 1e300, "x is a float32"),
+    ("preprocess.size", [32.5, 32], "'preprocess.size' must be"),
+    ("preprocess.resize", "9" * 5000, "resize must be N"),
+    ("name", "\ud800", "'name' must be text that can be written as UTF-8"),
     ("weights.0.shape", [-1], "'weights\\[0\\].shape'"),
 ])  # fmt: skip
 def test_a_wrong_value_is_named_with_what_it_must_be(bundle, path, value, text):
@@ -188,6 +197,19 @@ def test_any_value_anywhere_gives_a_manifest_or_a_bundle_error(tiny_bundle, data
         assert isinstance(Manifest.from_json(values), Manifest)
     except BundleError as error:
         assert str(error).startswith("bundle.json")
+
+
+@pytest.mark.parametrize("name", ["head.onnx", "weights.bin"])
+def test_a_pipe_in_a_files_place_is_refused_instead_of_waited_for(bundle, name):
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    with pytest.raises(BundleError, match="a pipe or a device"):
+        open_bundle(bundle)
+
+
+def test_a_path_too_long_for_the_system_is_refused():
+    with pytest.raises(BundleError, match="File name too long"):
+        open_bundle("x" * 5000)
 
 
 # --- labels -------------------------------------------------------------------------------------------------------------

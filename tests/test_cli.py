@@ -111,6 +111,50 @@ def test_a_second_photo_of_a_name_gets_a_number(tmp_path):
     assert {f.name for f in (tmp_path / "out").glob("*.png")} == {"star.star.png", "star.2.star.png"}
 
 
+def test_photos_whose_numbered_names_meet_are_kept_apart(tmp_path):
+    folders = [tmp_path / n for n in "ab"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "photo.png").write_bytes((SAMPLES / "star.png").read_bytes())
+    (tmp_path / "photo.2.png").write_bytes((SAMPLES / "heart.png").read_bytes())
+    run(
+        "explain",
+        "shapes",
+        folders[0] / "photo.png",
+        folders[1] / "photo.png",
+        tmp_path / "photo.2.png",
+        "-o",
+        tmp_path / "out",
+    )
+    assert {f.name for f in (tmp_path / "out").glob("*.png")} == {"photo.star.png", "photo.2.star.png", "photo.2.2.heart.png"}
+
+
+def test_a_result_that_cannot_be_written_is_told_and_the_rest_is_done(tmp_path):
+    (tmp_path / "out" / "star.npy").mkdir(parents=True)
+    result = run("explain", "shapes", SAMPLES / "star.png", SAMPLES / "heart.png", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "star.npy is a folder" in result.stderr
+    assert (tmp_path / "out" / "heart.heart.png").exists()
+
+
+def test_what_a_file_name_holds_cannot_fake_a_line(tmp_path):
+    result = run("explain", "shapes", tmp_path / "x\nError: all is lost.png")
+    assert "Error: all is lost" not in result.stderr.splitlines()
+    assert "x\\nError" in one_line_error(result)
+
+
+def test_force_replaces_a_bundle_and_nothing_else(tmp_path):
+    source = graphs.save(graphs.classifier(), tmp_path / "m.onnx")
+    assert run("export", source, "-o", tmp_path / "bundle").exit_code == 0
+    (tmp_path / "bundle" / "notes.txt").write_text("mine")
+    assert "it holds 'notes.txt'" in one_line_error(run("export", source, "-o", tmp_path / "bundle", "--force"))
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "bundle.json").write_text('{"my": "app"}')
+    assert "no bundle.json of camrt's" in one_line_error(run("export", source, "-o", tmp_path / "app", "--force"))
+    assert (tmp_path / "bundle" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "app" / "bundle.json").read_text() == '{"my": "app"}'
+
+
 def test_a_degenerate_outcome_is_told_and_exits_0(tmp_path):
     model = graphs.classifier()
     for tensor in model.graph.initializer:
@@ -198,6 +242,21 @@ def test_export_without_preprocessing_warns_in_one_line(tmp_path):
 def test_the_module_runs_as_a_command():
     done = subprocess.run([sys.executable, "-m", "camrt", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("camrt, version ")
+
+
+def test_a_terminal_without_the_arrow_gets_its_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "camrt", "info", "shapes"], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0
+    assert b"relu_9" in done.stdout
+
+
+def test_a_full_disk_behind_stdout_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "camrt", "methods"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
 
 
 def test_without_onnx_runtime_the_command_says_what_to_install(tmp_path):

@@ -147,6 +147,14 @@ def test_a_map_takes_its_least_and_greatest_from_the_upsampled_map():
     assert (float(full.min()), float(full.max())) == pytest.approx((0, 1), abs=1e-5)
 
 
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_makes_the_weights_nan(merge, value):
+    weights = cluster_weights(np.array([[[0.1, 0.2], [value, 0.3]]]), np.zeros((1, 2)), merge)
+    assert np.isnan(weights[0, :, 0]).all()
+    assert np.isfinite(weights[0, :, 1]).all()
+
+
 # --- the catalogue ------------------------------------------------------------------------------------------------------
 def test_every_method_says_what_it_costs_and_where_it_is_from():
     for name, method in METHODS.items():

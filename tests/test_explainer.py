@@ -68,6 +68,11 @@ def test_a_list_gives_a_list_equal_to_one_by_one(tiny):
     assert tiny.explain([]) == []
 
 
+def test_a_list_keeps_to_the_masked_batch_too(tiny_bundle, pixels):
+    explainer = camrt.load(tiny_bundle, max_masked_batch=1)
+    assert [e.run.masked_batch for e in explainer.explain([pixels] * 3)] == [1, 1, 1]
+
+
 def test_the_run_says_what_really_ran(tiny, pixels):
     run = tiny.explain(pixels, clusters=3, merge="evidence").run
     assert (run.method, run.passes, run.masked_batch, run.provider) == ("cluster-cam", 4, 3, "cpu")
@@ -112,6 +117,8 @@ def test_targets_keep_their_order(tiny, pixels):
     (-1, r"classes 0…4, got -1"),
     ("-1", r"classes 0…4, got -1"),
     (10**30, "classes 0…4"),
+    ("9" * 5000, "no class"),
+    ("--5", "no class '--5'"),
     (True, "got True"),
     (1.5, "class index or a label"),
     ("", "no class ''"),

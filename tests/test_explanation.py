@@ -133,7 +133,30 @@ def test_a_probability_that_is_not_a_number_is_null_in_json(explanation):
 
 @pytest.mark.parametrize(("text", "expected"), [
     ("great white shark", "great_white_shark"), ("../../etc", "etc"), ("a/b\\c", "a_b_c"), ("", "image"), ("...", "image"),
-    ("Hündchen", "Hündchen"), ("x" * 500, "x" * 100), ("line\nbreak", "line_break"),
+    ("Hündchen", "Hündchen"), ("x" * 500, "x" * 80), ("日" * 90, "日" * 26), ("line\nbreak", "line_break"),
 ])  # fmt: skip
 def test_names_become_safe_parts_of_file_names(text, expected):
     assert slug(text) == expected
+
+
+def test_the_same_target_twice_gets_two_files(tiny, pixels, tmp_path):
+    files = tiny.explain(pixels, targets=[3, "dog", 3]).save(tmp_path, "photo")
+    assert [f.name for f in files[:3]] == ["photo.dog-3.png", "photo.dog-3.2.png", "photo.dog-3.3.png"]
+    assert np.load(tmp_path / "photo.npy").shape[0] == 3
+
+
+def test_a_folder_in_the_way_of_one_file_leaves_the_others_as_they_were(explanation, tmp_path):
+    explanation.save(tmp_path)
+    before = (tmp_path / "star_ring.star.png").read_bytes()
+    (tmp_path / "star_ring.npy").unlink()
+    (tmp_path / "star_ring.npy").mkdir()
+    with pytest.raises(ExplanationError, match="star_ring.npy is a folder"):
+        explanation.save(tmp_path, alpha=0.9)
+    assert (tmp_path / "star_ring.star.png").read_bytes() == before
+
+
+def test_the_explanation_does_not_share_the_callers_buffer(tiny, pixels):
+    explanation = tiny.explain(pixels)
+    before = explanation.overlay()
+    pixels[:] = 0
+    assert np.array_equal(explanation.overlay(), before)

@@ -69,3 +69,24 @@ def test_damaged_headers_give_a_size_or_an_image_error(ending, noise, start):
         assert read_header(bytes(data), "photo").format in ENDINGS.values()
     except ImageError as error:
         assert str(error).startswith("photo")
+
+
+def test_a_png_chunk_that_claims_more_than_the_file_has_is_refused_unread():
+    png = encode("png")
+    at = png.index(b"IDAT") - 4
+    with pytest.raises(ImageError, match="its chunk IDAT is cut short"):
+        read_header(png[:at] + struct.pack(">I", 0xFFFFFFF0) + png[at + 4 :], "photo")
+
+
+def test_a_jpeg_that_hides_its_size_behind_a_false_marker_is_read_as_the_decoder_reads_it():
+    jpeg = encode("jpg")
+    frame = jpeg.index(b"\xff\xc0")
+    false_frame = b"\xff\x00" + struct.pack(">HBHHB", 8, 8, 1, 1, 1) + b"\0" * 3
+    header = read_header(jpeg[:frame] + false_frame + jpeg[frame:], "photo")
+    assert (header.width, header.height) == (37, 23)
+
+
+def test_the_first_of_two_sizes_in_a_tiff_counts():
+    tags = ((256, 30000), (257, 30000), (256, 20), (257, 20))
+    entries = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    assert read_header(b"MM\x00*" + struct.pack(">IH", 8, 4) + entries, "photo").width == 30000

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 
@@ -206,3 +207,47 @@ def test_the_pixel_limit_holds_for_arrays_and_can_be_raised():
 def test_other_objects_are_refused(source):
     with pytest.raises(ImageError, match="path, encoded bytes or an array"):
         camrt.load_photo(source)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_transparency_follows_the_exif_orientation(orientation):
+    rgba = np.zeros((40, 60, 4), np.uint8)
+    rgba[..., 0] = np.arange(60, dtype=np.uint8) * 4
+    rgba[..., 1] = np.arange(40, dtype=np.uint8)[:, None] * 6
+    rgba[:10, :20, 3] = 255  # only the stored picture's top left corner is opaque
+    tiff = b"II*\x00" + struct.pack("<IHHHII", 8, 1, 0x0112, 3, 1, orientation) + b"\0\0\0\0"
+    png = encode(rgba)
+    pixels = load_photo(png[:33] + png_chunk(b"eXIf", tiff) + png[33:]).pixels
+    plain = load_photo(encode(rgba[..., :3])[:33] + png_chunk(b"eXIf", tiff) + encode(rgba[..., :3])[33:]).pixels
+    opaque = (pixels != 255).any(axis=2)
+    assert pixels.shape == plain.shape
+    assert np.array_equal(pixels[opaque], plain[opaque])
+    assert 190 <= opaque.sum() <= 200
+    assert not (plain[opaque] > [80, 60, 0]).any()  # these are the corner's colours
+
+
+class PilLike:
+    """What a PIL image of a palette shows to NumPy, and what it becomes when converted."""
+
+    mode = "P"
+    __array_interface__ = np.zeros((4, 4), np.uint8).__array_interface__
+
+    def convert(self, mode: str) -> np.ndarray:
+        assert mode == "RGBA"
+        return np.full((4, 4, 4), (9, 8, 7, 255), np.uint8)
+
+
+def test_pil_images_of_other_modes_are_converted_not_taken_for_grey():
+    assert load_photo(PilLike()).pixels[0, 0].tolist() == [9, 8, 7]
+
+
+def test_big_endian_pixels_are_taken():
+    assert np.array_equal(load_photo((RAMP.astype(np.uint16) * 257).astype(">u2")).pixels, RAMP)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_or_a_device_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", "/dev/zero"):
+        with pytest.raises(ImageError, match="a pipe or a device"):
+            load_photo(path)

@@ -83,3 +83,9 @@ def test_a_graph_that_onnx_runtime_refuses_is_a_bundle_error(tmp_path):
     path.write_bytes(b"no graph")
     with pytest.raises(BundleError, match=r"cannot open .*head\.onnx"):
         open_session(path, Choice(("cpu",), explicit=True))
+
+
+def test_a_provider_whose_share_in_the_work_cannot_be_told_is_not_taken():
+    with pytest.raises(ProviderError, match="There is no provider 'AzureExecutionProvider'"):
+        choose(["AzureExecutionProvider"])
+    assert set(available()) <= set(providers.NAMES)
