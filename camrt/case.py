@@ -84,22 +84,23 @@ class Case:
         Returns
         -------
         scores : ndarray of shape (N, K, T)
-        floor : ndarray of shape (N, T)
+        blank : ndarray of shape (N, T)
+            The baseline's.
         """
         with self.stage("masked"):
             if baseline == "black":
                 masked = self.engine.masked_logits(self._image, self.engine.put(np.zeros_like(self.x)), maps)
-                logits, floor = masked.logits, np.repeat(self.engine.black_logits()[None], len(self.x), axis=0)
+                logits, blank = masked.logits, np.repeat(self.engine.black_logits()[None], len(self.x), axis=0)
             else:  # a flat map is scaled to zeros: its masked image is the baseline itself
                 with_flat = np.concatenate([maps, np.zeros_like(maps[:, :1])], axis=1)
                 masked = self.engine.masked_logits(self._image, self.engine.put(blur(self.x)), with_flat)
-                logits, floor = masked.logits[:, :-1], masked.logits[:, -1]
+                logits, blank = masked.logits[:, :-1], masked.logits[:, -1]
                 self.passes += 1
             self.passes += maps.shape[1]
             self.masked_batch = masked.batch
             if masked.halved:
                 self.note([["chunk_halved"]] * len(self.x))
-            return self._score(logits, score), self._score(floor[:, None], score)[:, 0]
+            return self._score(logits, score), self._score(blank[:, None], score)[:, 0]
 
     def _score(self, logits: np.ndarray, score: str) -> np.ndarray:
         """Return the targets' scores (N, K, T) from logits (N, K, L)."""

@@ -206,7 +206,9 @@ class Explainer:
                 raise UnknownTarget(f"{target!r} is the name of {len(matches)} classes: {listed}. Give the index.")
             if not re.fullmatch(r"\s*-?[0-9]{1,18}\s*", target):
                 names = [name.strip() for label in labels for name in label.split(",")]
-                advice = did_you_mean(target, names) if labels else " The bundle has no labels; give an index."
+                some = ", ".join(label.split(",")[0] for label in labels[:8]) + (", …" if classes > 8 else "")
+                known = f" Its {classes} classes: {some}; camrt info --json lists all."
+                advice = did_you_mean(target, names) + known if labels else " The bundle has no labels; give an index."
                 raise UnknownTarget(f"{self.manifest.name} has no class {target!r}.{advice}")
             target = int(target)
         try:

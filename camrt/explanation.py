@@ -174,7 +174,7 @@ class Explanation:
         }  # fmt: skip
 
     def save(self, folder: str | Path, name: str | None = None, *, alpha: float = 0.5, colormap: str = "turbo") -> list[Path]:
-        """Write the overlays, the heatmaps and explanation.json; all of them or none.
+        """Write the overlays, the heatmaps and explanation.json; nothing is replaced before all of them are written.
 
         Parameters
         ----------
@@ -192,13 +192,17 @@ class Explanation:
         ------
         ExplanationError
             The folder cannot be written to.
+        ParameterError
+            `alpha` or `colormap` is not allowed.
         """
         stem = slug(name or self.photo.name)
         array = io.BytesIO()
-        np.save(array, self.heatmap)
+        heatmaps, seen = self.heatmap, self.geometry.seen()
+        np.save(array, heatmaps)
         overlays = [f"{stem}.{file_name}.png" for file_name in self._target_file_names()]
         contents = {
-            file_name: encode_png(self.overlay(i, alpha=alpha, colormap=colormap)) for i, file_name in enumerate(overlays)
+            file_name: encode_png(overlay(self.photo.pixels, one, seen, alpha=alpha, colormap=colormap))
+            for file_name, one in zip(overlays, heatmaps, strict=True)
         }
         contents[f"{stem}.npy"] = array.getvalue()
         described = self.to_json() | {"files": {"overlays": overlays, "heatmap": f"{stem}.npy"}}

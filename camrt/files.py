@@ -48,7 +48,7 @@ def sha256_of(path: Path) -> str:
 
 
 def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write several files into a folder; a failure leaves none of them, and what stood there before.
+    """Write several files into a folder, each whole; nothing is replaced before all of them are written.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Read an image's format, size and number of channels from its first bytes, before anything is decoded.
+"""Read an image's format, size and whether there is alpha, before anything is decoded.
 
-A decompression bomb is a small file that unpacks to gigabytes; its header tells the size, so it is refused unread.
+A decompression bomb is a small file that unpacks to gigabytes; its header tells the size, so it is refused undecoded.
 Formats: JPEG (ITU T.81), PNG (ISO 15948), WebP (RFC 9649), BMP, GIF (89a), TIFF (6.0).
 """
 

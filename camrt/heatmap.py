@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from camrt.image import upsample
+from camrt.image import is_flat, upsample, upsampled_range
 
 
 class Outcome(IntEnum):
@@ -28,7 +28,7 @@ def heatmap(signed: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     positive = np.maximum(upsample(signed, size), 0)
     low, high = positive.min(axis=(-2, -1), keepdims=True), positive.max(axis=(-2, -1), keepdims=True)
     span = high - low
-    usable = np.isfinite(span) & (span > 0)
+    usable = np.isfinite(span) & ~is_flat(low, high)
     with np.errstate(invalid="ignore"):
         return np.where(usable, (positive - low) / np.where(usable, span, 1), 0).astype(np.float32)
 
@@ -45,10 +45,10 @@ def outcomes(signed: np.ndarray, features: np.ndarray, finite: np.ndarray, size:
     size : (int, int)
         H and W.
     """
-    up = upsample(np.nan_to_num(signed, nan=0, posinf=0, neginf=0), size)
-    low, high = up.min(axis=(-2, -1)), up.max(axis=(-2, -1))
+    ends = upsampled_range(np.nan_to_num(signed, nan=0, posinf=0, neginf=0), size)
+    low, high = (end[..., 0, 0] for end in ends)
     failed = ~(np.isfinite(signed).all(axis=(-2, -1)) & finite[:, None])
     flat_features = (features == features[..., :1, :1]).all(axis=(1, 2, 3))[:, None]
-    conditions = (failed, flat_features | ((low == high) & (high != 0)), high <= 0)
+    conditions = (failed, flat_features | (is_flat(np.maximum(low, 0), high) & (high > 0)), high <= 0)
     codes = (Outcome.NOT_FINITE, Outcome.FLAT_MAP, Outcome.NO_POSITIVE_EVIDENCE)
     return np.select([np.broadcast_to(c, high.shape) for c in conditions], [int(c) for c in codes], int(Outcome.OK))

@@ -1,7 +1,8 @@
 """Between a photo and the network: preprocess it, upsample maps, bring a heatmap back onto the photo.
 
-The only place where anything is resized.  Bilinear interpolation has half-pixel centres everywhere: `cv2.resize` on
-float32 equals the ONNX operator Resize (linear, half_pixel) to 1e-5 of the map's range, 2e-7 where sizes divide.
+The one place where photos, maps and heatmaps are resized.  Bilinear interpolation has half-pixel centres everywhere:
+`cv2.resize` on float32 equals the ONNX operator Resize (linear, half_pixel) to 1e-5 of the map's range, 2e-7 where sizes
+divide.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def preprocess_photo(pixels: np.ndarray, preprocess: Preprocess) -> tuple[np.nda
 def _resize(pixels: np.ndarray, where: Geometry, interpolation: str) -> np.ndarray:
     if where.resized == where.photo:
         return pixels
-    shrinks = where.resized[0] < where.photo[0]
+    shrinks = all(new <= old for new, old in zip(where.resized, where.photo, strict=True))
     flag = (_SHRINK if shrinks else _GROW)[interpolation]
     return np.asarray(cv2.resize(pixels, where.resized[::-1], interpolation=flag))
 
@@ -170,9 +171,13 @@ def normalise(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Upsampling is linear and keeps constants, so up(normalise(M)) = N(up(M)) to 5e-7.
     """
     low, high = upsampled_range(maps, size)
-    span = high - low
-    varies = span > FLAT * np.maximum(np.abs(low), np.abs(high))
-    return np.where(varies, (maps - low) / np.where(varies, span, 1), 0).astype(np.float32)
+    flat = is_flat(low, high)
+    return np.where(flat, 0, (maps - low) / np.where(flat, 1, high - low)).astype(np.float32)
+
+
+def is_flat(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Tell whether maps with these least and greatest values are flat but for the traces of rounding."""
+    return np.asarray(high - low <= FLAT * np.maximum(np.abs(low), np.abs(high)))
 
 
 def blur(x: np.ndarray) -> np.ndarray:

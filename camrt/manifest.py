@@ -79,8 +79,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Split:
-    """How well tail(head(x)) reproduces the source: the largest difference of logits on each kind of input.
+    """How well tail(head(x)) and the score graph reproduce the source: the larger of both differences on each kind of input.
 
+    Differences are of logits, or of what an activation makes of them where the source's logits cannot be reached.
     `skipped` names the inputs on which the source itself is not finite.
     """
 
@@ -106,7 +107,7 @@ class Manifest:
     kind : {"logits", "probabilities", "sigmoid", "scores"}
         What the output is; p is its softmax, its sigmoid, or itself.
     activation : str or None
-        The trailing Softmax or Sigmoid that was cut off.
+        The trailing Softmax, LogSoftmax or Sigmoid that was cut off.
     labels : tuple of str
         One per class, or empty.
     gradient_missing : str or None
@@ -183,7 +184,10 @@ class Manifest:
             "format", "version", "name", "source", "layer", "tensors", "output", "labels", "preprocess", "split",
             "gradient", "files", "weights",
         )  # fmt: skip
-        tensors, output = table.table("tensors"), table.table("output")
+        tensors, output, gradient = (table.table(key) for key in ("tensors", "output", "gradient"))
+        tensors.only("image", "features", "output")
+        output.only("kind", "activation")
+        gradient.only("missing")
         manifest = cls(
             name=table.text("name"),
             source=_read_source(table.table("source")),
@@ -192,11 +196,11 @@ class Manifest:
             features=_read_tensor(tensors.table("features"), 4),
             output=_read_tensor(tensors.table("output"), 2),
             kind=output.choice("kind", KINDS),
-            activation=output.text("activation") if "activation" in output else None,
+            activation=_optional_text(output, "activation"),
             labels=table.strings("labels"),
             preprocess=Preprocess.from_json(table.table("preprocess")),
             split=_read_split(table.table("split")),
-            gradient_missing=_optional_text(table.table("gradient"), "missing"),
+            gradient_missing=_optional_text(gradient, "missing"),
             weights=tuple(_read_weight(entry) for entry in table.tables("weights")),
             files=_read_files(table.table("files")),
         )

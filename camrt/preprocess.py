@@ -42,7 +42,7 @@ class Preprocess:
     color : {"rgb", "bgr"}
         Order of the network's channels. A network with one channel sees the luma, with either.
     interpolation : {"area", "linear", "cubic"}
-        "area" averages where the photo shrinks and is linear where it grows.
+        "area" averages where the photo shrinks on both sides, and is linear elsewhere.
     scale : float
         Factor on pixel values 0…255.
     mean, std : tuple of float

@@ -134,7 +134,7 @@ def _refusal(name: str, choice: Choice, error: Exception) -> Exception:
     text = " ".join(str(error).split())[:300]
     if choice.names[0] != "cpu" and "ExecutionProvider" in text:
         return ProviderError(f"Provider {choice.names[0]!r} did not start: {text}. {INSTALL.get(choice.names[0], '')}")
-    return BundleError(f"{runtime()} cannot open {name}: {text}")
+    return BundleError(f"{runtime()} cannot open {name}: {text} Update ONNX Runtime, or export the model again.")
 
 
 def _report_fallback(choice: Choice, running: str) -> None:

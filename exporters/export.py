@@ -109,14 +109,13 @@ def export(
         The model cannot be cut there, the split does not reproduce it, or the target exists.
     """
     target = Path(target).resolve()  # a link is followed, so that what it names is what is replaced
-    if kind not in (AUTO, *KINDS):
-        raise ExportError(f"kind must be one of {', '.join((AUTO, *KINDS))}, got {kind!r}.{did_you_mean(kind, KINDS)}")
     _check_target(target, force)
     if not is_text(name or target.name):
         raise ExportError(f"The name {name or target.name!r} cannot be written as UTF-8. Give another with --name.")
     progress("read")
     prepared = _prepare(source, weights, size, output)
     normal, graph = prepared.normal, prepared.graph
+    _check_kind(kind, normal.activation)
     choice = find_layer(graph, normal.image, normal.logits, layer, prepared.source.name)
     shapes = _shapes(graph, normal, choice)
     chosen = _preprocess(preprocess, preset, overrides, shapes)
@@ -160,7 +159,7 @@ def _prepare(source: Any, weights: str | Path | None, size: tuple[int, int] | No
 
 
 def _shapes(graph: Graph, normal: Normal, choice: LayerChoice) -> Shapes:
-    shapes = {name: shape for name, (_, shape) in graph.shapes().items()}
+    shapes = {name: shape for name, (_, shape) in graph.shapes.items()}
     _, channels, height, width = (int(d or 0) if isinstance(d, int) else 0 for d in shapes[normal.image])
     classes = shapes[normal.logits][1]
     assert isinstance(classes, int), "free_batch leaves the output as (N, L)"
@@ -260,6 +259,17 @@ def _reference(prepared: Prepared) -> tuple[Reference, str | None]:
     if normal.raw_logits in inside:
         return onnx_reference(source.model, normal.raw_logits), None
     return onnx_reference(source.model, normal.source_output), normal.activation
+
+
+def _check_kind(kind: str, activation: str | None) -> None:
+    if kind not in (AUTO, *KINDS):
+        raise ExportError(f"kind must be one of {', '.join((AUTO, *KINDS))}, got {kind!r}.{did_you_mean(kind, KINDS)}")
+    cut = "sigmoid" if activation == "Sigmoid" else "logits"
+    if activation is not None and kind not in (AUTO, cut):
+        raise ExportError(
+            f"kind is {kind!r}, but the model ends in {activation}, which is cut off, so that its output is {cut!r}. "
+            "Leave out --kind."
+        )
 
 
 # --- the target folder ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
@@ -72,6 +73,7 @@ class Graph:
                     waiting.extend(self.nodes[i].output)
         return found
 
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, Shape]]:
         """Return element type and shape of every tensor that shape inference knows."""
         try:

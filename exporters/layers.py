@@ -85,7 +85,7 @@ def separators(graph: Graph, image: str, logits: str) -> list[str]:
 
 def list_layers(graph: Graph, image: str, logits: str) -> list[LayerChoice]:
     """Return where one can cut, best first: the automatic choice, then the others from the last to the first."""
-    shapes = graph.shapes()
+    shapes = graph.shapes
     size = shapes[image][1][2:]
     cuts = []
     for tensor in separators(graph, image, logits):
@@ -193,7 +193,7 @@ def _after_the_paths_meet(layers: list[LayerChoice], graph: Graph, below: set[in
 
 def _refusal(graph: Graph, image: str, logits: str, name: str, tensor: str, layers: list[LayerChoice]) -> ExportError:
     """Say why a tensor that exists is no place to cut."""
-    element, shape = graph.shapes().get(tensor, (0, ()))
+    element, shape = graph.shapes.get(tensor, (0, ()))
     written = f"({', '.join('?' if d is None else str(d) for d in shape)})"
     what = f"Layer {name!r}" if name == tensor else f"Layer {name!r} (tensor {tensor!r})"
     if element not in (0, TensorProto.FLOAT):

@@ -47,20 +47,21 @@ def read_module(source: Any, weights: str | Path | None, size: tuple[int, int] |
     name = source if isinstance(source, str) else type(module).__name__
     with _evaluating(module):
         model = _export(module, name, size or DEFAULT_SIZE)
-        one_output = isinstance(module(torch.zeros(1, 3, *(size or DEFAULT_SIZE))), torch.Tensor)
+        one_output = isinstance(module(_example(module, size or DEFAULT_SIZE)), torch.Tensor)
     return SourceModel(model, name, name, _digest(module), _reference(module) if one_output else None)
 
 
 def _make(factory: str) -> Any:
     module_name, _, attribute = factory.partition(":")
+    doing, advice = "importing it", " Run from the folder that holds it, or set PYTHONPATH."
     sys.path.insert(0, "")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
-        return found()
+        make = getattr(importlib.import_module(module_name), attribute)
+        doing, advice = "calling it without arguments", ""
+        return make()
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise ExportError(
-            f"{factory}: calling it without arguments failed ({type(error).__name__}: {one_line(error)})."
-        ) from error
+        kind = type(error).__name__
+        raise ExportError(f"{factory}: {doing} failed ({kind}: {one_line(error)}).{advice}") from error
     finally:
         sys.path.remove("")
 
@@ -88,7 +89,7 @@ def _load_weights(module: torch.nn.Module, path: Path) -> None:
 
 
 def _export(module: torch.nn.Module, name: str, size: tuple[int, int]) -> Any:
-    example = torch.zeros(1, 3, *size)
+    example = _example(module, size)
     try:
         with _quiet():
             program = torch.onnx.export(module, (example,), dynamo=True, opset_version=OPSET, verbose=False)
@@ -96,10 +97,19 @@ def _export(module: torch.nn.Module, name: str, size: tuple[int, int]) -> Any:
     except ImportError as error:
         raise ExportError(f"Exporting from PyTorch needs onnxscript: pip install 'camrt[torch]' ({error}).") from None
     except Exception as error:  # torch.export raises whatever the module's own code does
-        height, width = size
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # torch wraps what went wrong in a report of its own steps
+            cause = cause.__cause__
         raise ExportError(
-            f"torch cannot export {name} for an image of 1 x 3 x {height} x {width} (--size): {one_line(error)}"
+            f"torch cannot export {name} for an image of {' x '.join(map(str, example.shape))} (--size): {one_line(cause)} "
+            "Check that the module takes such an image."
         ) from error
+
+
+def _example(module: torch.nn.Module, size: tuple[int, int]) -> torch.Tensor:
+    """Return a black image with as many channels as the first convolution takes."""
+    first = next((part for part in module.modules() if isinstance(part, torch.nn.Conv2d)), None)
+    return torch.zeros(1, 3 if first is None else first.in_channels, *size)
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ def test_a_degenerate_outcome_is_told_and_exits_0(tmp_path):
 # --- the others -----------------------------------------------------------------------------------------------------------
 def test_info_describes_the_bundle_and_the_installation():
     assert "relu_9" in run("info", "shapes").stdout
-    assert json.loads(run("info", "shapes", "--json").stdout)["labels"].startswith("circle, square")
+    assert json.loads(run("info", "shapes", "--json").stdout)["labels"][:2] == ["circle", "square"]
     facts = json.loads(run("info", "--json").stdout)
     assert "cpu" in facts["providers"]
     assert facts["onnxruntime"]

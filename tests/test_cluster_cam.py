@@ -80,7 +80,7 @@ def test_the_heatmap_equals_the_formula_on_the_built_in_bundle(shapes, merge):
 
 def test_the_maps_are_the_means_of_their_clusters():
     features = np.random.default_rng(0).random((2, 40, 5, 6), np.float32)
-    maps, notes = cluster_maps(features, 4)
+    maps, _, notes = cluster_maps(features, 4)
     assert maps.shape == (2, 4, 5, 6)
     assert notes == [[], []]
     for image, found in zip(features, maps, strict=True):
@@ -91,7 +91,7 @@ def test_the_maps_are_the_means_of_their_clusters():
 
 def test_images_are_clustered_independently():
     features = np.random.default_rng(1).random((3, 30, 4, 4), np.float32)
-    together, _ = cluster_maps(features, 5)
+    together, _, _ = cluster_maps(features, 5)
     alone = np.concatenate([cluster_maps(f[None], 5)[0] for f in features])
     assert np.array_equal(together, alone)
 
@@ -99,7 +99,7 @@ def test_images_are_clustered_independently():
 def test_fewer_distinct_maps_than_clusters_are_noted_and_padded_with_zeros():
     features = np.random.default_rng(2).random((2, 12, 3, 3), np.float32)
     features[1, 3:] = features[1, 0]
-    maps, notes = cluster_maps(features, 6)
+    maps, _, notes = cluster_maps(features, 6)
     assert maps.shape[1] == 6
     assert notes == [[], ["fewer_clusters"]]
     assert not maps[1, 3:].any()
@@ -108,7 +108,7 @@ def test_fewer_distinct_maps_than_clusters_are_noted_and_padded_with_zeros():
 
 def test_more_clusters_than_channels_give_one_a_channel():
     features = np.random.default_rng(3).random((1, 4, 3, 3), np.float32)
-    maps, notes = cluster_maps(features, 10)
+    maps, _, notes = cluster_maps(features, 10)
     assert sorted(map(bytes, maps[0])) == sorted(map(bytes, features[0]))
     assert notes == [["fewer_clusters"]]
 
@@ -116,9 +116,9 @@ def test_more_clusters_than_channels_give_one_a_channel():
 def test_cosine_clusters_by_place_not_by_strength():
     places = np.eye(9, dtype=np.float32).reshape(9, 3, 3)[[0, 4]]
     features = np.concatenate([places * s for s in (0.1, 1, 50)])[None]
-    maps, _ = cluster_maps(features, 2, metric="cosine")
+    maps, _, _ = cluster_maps(features, 2, metric="cosine")
     assert (maps[0] > 0).sum(axis=(1, 2)).tolist() == [1, 1]
-    by_strength, _ = cluster_maps(features, 2, metric="euclidean")
+    by_strength, _, _ = cluster_maps(features, 2, metric="euclidean")
     assert (by_strength[0] > 0).sum(axis=(1, 2)).max() == 2
 
 

@@ -73,6 +73,17 @@ def test_a_list_keeps_to_the_masked_batch_too(tiny_bundle, pixels):
     assert [e.run.masked_batch for e in explainer.explain([pixels] * 3)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("merge", ["positive", "evidence", "extremes"])
+@pytest.mark.parametrize("clusters", [10, "auto"])
+def test_images_with_fewer_clusters_are_not_changed_by_their_company(shapes, merge, clusters):
+    scenes = [camrt.load_photo(path) for path in sorted(SAMPLES.glob("*.png"))]
+    scenes.append(camrt.load_photo(np.full((96, 96, 3), 128, np.uint8)))
+    together = shapes.explain(scenes, target="star", merge=merge, clusters=clusters)
+    for scene, explanation in zip(scenes, together, strict=True):
+        alone = shapes.explain(scene, target="star", merge=merge, clusters=clusters)
+        assert explanation.maps == pytest.approx(alone.maps, abs=1e-4)
+
+
 def test_the_run_says_what_really_ran(tiny, pixels):
     run = tiny.explain(pixels, clusters=3, merge="evidence").run
     assert (run.method, run.passes, run.masked_batch, run.provider) == ("cluster-cam", 4, 3, "cpu")

@@ -15,7 +15,7 @@ from camrt.cli.making import export, layers
 from camrt.cli.options import printable
 from camrt.errors import CamrtError, ParameterError, UnknownTarget
 
-# Which exit code an error has: 2 for what was asked wrongly, 1 for what went wrong.
+# Exit code 2 is for what can never be asked; a class that this bundle lacks may be in another, and is a failure: 1.
 MISUSE = (ParameterError,)
 FAILURE = (UnknownTarget,)
 

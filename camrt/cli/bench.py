@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from camrt.bench import Bench
+from camrt.bench import WARM_UP, Bench
 from camrt.bench import bench as measure
 from camrt.cli.options import engine_options, json_option, method_options, open_explainer
+from camrt.methods import get_method
 from camrt.photo import load_photo
 
 
@@ -36,11 +37,12 @@ def bench(
 
     Example:  camrt bench bundle --source model.onnx -p clusters=10
     """
+    settings = get_method(method).settings(parameters)
     explainer = open_explainer(bundle, providers, max_masked_batch, threads)
     photo = load_photo(image).pixels if image else None
-    with click.progressbar(length=runs + 3, label="Measuring", file=sys.stderr) as bar:
+    with click.progressbar(length=runs + WARM_UP, label="Measuring", file=sys.stderr) as bar:
         result = measure(
-            explainer, source=source, photo=photo, runs=runs, method=method, step=lambda: bar.update(1), **parameters
+            explainer, source=source, photo=photo, runs=runs, method=method, step=lambda: bar.update(1), **settings
         )
     click.echo(json.dumps(result.to_json(), indent=2) if as_json else _bench_table(result))
 

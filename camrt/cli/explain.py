@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from camrt.cli.options import engine_options, json_option, method_options, open_explainer, printable
-from camrt.errors import ExplanationError, ImageError
+from camrt.errors import DeviceMemoryError, ExplanationError, ImageError
 from camrt.explanation import Explanation, slug, unused
 from camrt.heatmap import Outcome
+from camrt.methods import get_method
 from camrt.photo import MAX_PIXELS
 
 
@@ -58,8 +59,9 @@ def explain(
     """
     if targets and top:
         raise click.UsageError("Give --target or --top, not both.")
+    settings = get_method(method).settings(parameters)
     explainer = open_explainer(bundle, providers, max_masked_batch, threads, max_pixels)
-    options: dict[str, Any] = {"targets": list(targets) or None, "top": top, "method": method, **parameters}
+    options: dict[str, Any] = {"targets": list(targets) or None, "top": top, "method": method, **settings}
     failures, lines, names = 0, list[tuple[str, bool]](), list[str]()
     try:
         with click.progressbar(images, label="Explaining", file=sys.stderr, hidden=len(images) < 2) as bar:
@@ -68,12 +70,12 @@ def explain(
                     explanation = explainer.explain(image, **options)
                     names.append(unused(slug(explanation.photo.name), names))
                     files = explanation.save(output, names[-1], alpha=alpha)
-                except (ImageError, ExplanationError) as error:
+                except (ImageError, ExplanationError, DeviceMemoryError) as error:
                     failures += 1
                     lines.append((f"Error: {printable(str(error))}", True))
                     continue
                 if as_json:
-                    click.echo(json.dumps(explanation.to_json() | {"files": [str(f) for f in files]}, ensure_ascii=False))
+                    click.echo(json.dumps(explanation.to_json() | {"files": _by_kind(files)}, ensure_ascii=False))
                 else:
                     lines.append((_describe(explanation, files), False))
     finally:  # what is done is told, whatever stopped the rest
@@ -82,6 +84,12 @@ def explain(
     if failures:
         click.echo(f"{failures} of {len(images)} images could not be explained.", err=True)
         sys.exit(1)
+
+
+def _by_kind(files: list[Path]) -> dict[str, Any]:
+    """Return the files' paths as explanation.json has their names."""
+    *overlays, heatmap, _ = map(str, files)
+    return {"overlays": overlays, "heatmap": heatmap}
 
 
 def _describe(explanation: Explanation, files: list[Path]) -> str:

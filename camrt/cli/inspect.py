@@ -23,10 +23,11 @@ def info(bundle: str | None, as_json: bool) -> None:
 
     Example:  camrt info shapes
     """
-    facts = bundle_facts(open_bundle(bundle).manifest) if bundle else _installation_facts()
+    manifest = open_bundle(bundle).manifest if bundle else None
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(manifest_json(manifest) if manifest else _installation_facts(), indent=2, ensure_ascii=False))
         return
+    facts = bundle_facts(manifest) if manifest else _installation_facts()
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name:<{width}}  {value}")
@@ -65,6 +66,11 @@ def _method_facts(name: str) -> dict[str, Any]:
     method = METHODS[name]
     parameters = {p: {"default": s.default, "allowed": s.allowed, "help": s.help} for p, s in method.parameters.items()}
     return {"name": name, "needs": method.needs, "passes": method.passes, "citation": method.citation, "parameters": parameters}
+
+
+def manifest_json(manifest: Manifest) -> dict[str, Any]:
+    """Return bundle.json without its long table of weights."""
+    return {key: value for key, value in manifest.to_json().items() if key != "weights"}
 
 
 def bundle_facts(m: Manifest) -> dict[str, Any]:

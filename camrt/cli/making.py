@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from camrt.cli.inspect import bundle_facts
+from camrt.cli.inspect import bundle_facts, manifest_json
 from camrt.cli.options import json_option
 from camrt.manifest import KINDS, Manifest
 
@@ -134,7 +134,7 @@ def export(
     )  # fmt: skip
     facts = bundle_facts(manifest)
     if as_json:
-        click.echo(json.dumps({"bundle": str(target), **facts}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"bundle": str(target), **manifest_json(manifest)}, indent=2, ensure_ascii=False))
         return
     click.echo(f"{target}: cut at {facts['layer']}\nfeatures {facts['features']}, {manifest.classes} classes")
     click.echo(f"tail(head(x)) and the score graph reproduce the model to {manifest.split.error:.2g} ({manifest.split.bound}).")

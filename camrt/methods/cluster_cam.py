@@ -32,7 +32,7 @@ MERGES = ("positive", "evidence", "extremes")
 
 def cluster_maps(
     features: np.ndarray, clusters: int | str = 10, *, metric: str = "euclidean", seed: int = 0
-) -> tuple[np.ndarray, list[list[str]]]:
+) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
     """Return the mean feature map of every cluster.
 
     Parameters
@@ -47,46 +47,73 @@ def cluster_maps(
     Returns
     -------
     maps : ndarray of shape (N, K, h, w), float32
-        Where an image has fewer distinct feature maps than K, its last maps are zero.
+        Where an image has fewer clusters than another, its last maps are zero.
+    counts : ndarray of shape (N,), int64
+        How many clusters each image has.
     notes : list of list of str
         For each image, what happened on the way: "fewer_clusters", "empty_cluster_reseeded".
     """
     points = features.reshape(*features.shape[:2], -1)
     found = [_cluster(p, clusters, metric, seed) for p in points]
-    most = max(len(clustering.centers) for clustering in found)
+    counts = np.array([len(f.centers) for f in found])
+    most = int(counts.max())
     maps = np.stack([group_means(p, f.labels, most) for p, f in zip(points, found, strict=True)])
     notes = [
         ["fewer_clusters"] * (clusters != "auto" and len(f.centers) < int(clusters)) + ["empty_cluster_reseeded"] * f.reseeded
         for f in found
     ]
-    return maps.reshape(len(features), most, *features.shape[2:]), notes
+    return maps.reshape(len(features), most, *features.shape[2:]), counts, notes
 
 
 def _cluster(points: np.ndarray, clusters: int | str, metric: str, seed: int) -> Clustering:
-    if metric == "cosine":
+    if metric == "cosine":  # scaled by its largest value first, as squares of tiny maps underflow
         points = points / np.maximum(np.abs(points).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
         points = points / np.maximum(np.sqrt(np.einsum("cd,cd->c", points, points))[:, None], 1)
     return elbow(points, seed=seed) if clusters == "auto" else kmeans(points, int(clusters), seed=seed)
 
 
-def cluster_weights(scores: np.ndarray, baseline: np.ndarray, merge: str) -> np.ndarray:
-    """Return w (N, K, T) from the scores s (N, K, T) and the baseline's s_0 (N, T); NaN where a score is not finite."""
-    finite = np.isfinite(scores).all(axis=1, keepdims=True) & np.isfinite(baseline)[:, None]
+def cluster_weights(scores: np.ndarray, baseline: np.ndarray, merge: str, counts: np.ndarray | None = None) -> np.ndarray:
+    """Return the clusters' weights.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (N, K, T)
+        s_k of every target.
+    baseline : ndarray of shape (N, T)
+        s_0 of every target.
+    merge : {"positive", "evidence", "extremes"}
+    counts : ndarray of shape (N,), int, optional
+        How many clusters each image has; the others count nowhere.  By default K.
+
+    Returns
+    -------
+    ndarray of shape (N, K, T)
+        w_k of every target; NaN where one of its scores is not finite.
+    """
+    counts = np.full(len(scores), scores.shape[1]) if counts is None else counts
+    real = np.broadcast_to((np.arange(scores.shape[1]) < counts[:, None])[..., None], scores.shape)
+    finite = (np.isfinite(scores) | ~real).all(axis=1, keepdims=True) & np.isfinite(baseline)[:, None]
     with np.errstate(invalid="ignore"):
         if merge == "positive":
             weights = np.maximum(scores - baseline[:, None], 0)
         elif merge == "evidence":
-            weights = scores - scores.mean(axis=1, keepdims=True)
+            weights = scores - scores.sum(axis=1, keepdims=True, where=real) / counts[:, None, None]
         else:
             weights = np.zeros_like(scores)
-            np.put_along_axis(weights, scores.argmax(axis=1)[:, None], 1, axis=1)
-            lowest = scores.argmin(axis=1)[:, None]
+            highest = np.where(real, scores, -np.inf).argmax(axis=1)[:, None]
+            lowest = np.where(real, scores, np.inf).argmin(axis=1)[:, None]
+            np.put_along_axis(weights, highest, 1, axis=1)
             np.put_along_axis(weights, lowest, np.take_along_axis(weights, lowest, axis=1) - 1, axis=1)
-    return np.where(finite, weights, np.nan)
+    return np.where(finite, np.where(real, weights, 0), np.nan)
 
 
 def cluster_cam(
-    maps: np.ndarray, scores: np.ndarray, baseline: np.ndarray, size: tuple[int, int], merge: str = "positive"
+    maps: np.ndarray,
+    scores: np.ndarray,
+    baseline: np.ndarray,
+    size: tuple[int, int],
+    merge: str = "positive",
+    counts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the signed map Σ_k w_k m_k at feature resolution.
 
@@ -101,12 +128,14 @@ def cluster_cam(
     size : (int, int)
         H and W: the least and greatest values are those of the upsampled maps.
     merge : {"positive", "evidence", "extremes"}
+    counts : ndarray of shape (N,), int, optional
+        How many clusters each image has; by default K.
 
     Returns
     -------
     ndarray of shape (N, T, h, w), float32
     """
-    weights = cluster_weights(scores, baseline, merge)
+    weights = cluster_weights(scores, baseline, merge, counts)
     return np.asarray(np.einsum("nkt,nkhw->nthw", weights, normalise(maps, size)), np.float32)
 
 
@@ -132,8 +161,8 @@ def run(
 ) -> np.ndarray:
     """Return the signed maps (N, T, h, w) of a case."""
     with case.stage("cluster"):
-        maps, notes = cluster_maps(case.features, clusters, metric=metric, seed=seed)
+        maps, counts, notes = cluster_maps(case.features, clusters, metric=metric, seed=seed)
     case.note(notes)
-    scores, floor = case.masked_scores(maps, baseline=baseline, score=score)
+    scores, blank = case.masked_scores(maps, baseline=baseline, score=score)
     with case.stage("merge"):
-        return cluster_cam(maps, scores, floor, case.size, merge)
+        return cluster_cam(maps, scores, blank, case.size, merge, counts)

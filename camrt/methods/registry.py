@@ -39,7 +39,11 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """Say what is allowed: "a whole number of at least 1, or one of auto"."""
+        """Say what is allowed.
+
+        >>> Parameter(10, "how many", ("auto",), least=1, most=64).allowed
+        'a whole number from 1 to 64 or auto'
+        """
         number = "a whole number" if isinstance(self.default, int) else "a number"
         words = f"{'one of ' if len(self.choices) > 1 else ''}{', '.join(self.choices)}"
         numbers = [f"{number} from {self.least:g} to {self.most:.12g}"] if self.least is not None else []

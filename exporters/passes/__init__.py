@@ -32,7 +32,7 @@ class Normal:
     image, logits : str
         Names of the input and of the output.
     activation : str or None
-        The trailing Softmax or Sigmoid that was cut off.
+        The trailing Softmax, LogSoftmax or Sigmoid that was cut off.
     raw_logits : str
         The logits' name before the batch was freed and the shape flattened.
     source_output : str

@@ -36,7 +36,7 @@ def cut_activation(normal: Normal) -> None:
 
 def _over_classes(node: NodeProto, graph: Graph) -> bool:
     """Tell whether the activation runs over all classes: axis 1, of a tensor with one value per class."""
-    _, shape = graph.shapes().get(node.input[0], (0, ()))
+    _, shape = graph.shapes.get(node.input[0], (0, ()))
     if len(shape) < 2 or any(d != 1 for d in shape[2:]):
         return False
     if node.op_type == "Sigmoid":

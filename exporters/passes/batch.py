@@ -1,4 +1,4 @@
-"""Free the batch dimension: a model made for one image takes N."""
+"""Free the batch dimension: a model made for a fixed number of images takes N."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def free_batch(normal: Normal) -> None:
     """Let N images in: the input's first dimension, the number that Reshape and Resize carry for it, and the output (N, L)."""
     model = normal.model
     graph = Graph(model)
-    shapes = {name: shape for name, (_, shape) in graph.shapes().items()}
+    shapes = {name: shape for name, (_, shape) in graph.shapes.items()}
     dependent = graph.below(normal.image)
     op = Emitter("free_batch")
     nodes: list[NodeProto] = []

@@ -1,4 +1,4 @@
-"""Fold shape arithmetic: with batch 1 and a fixed size, every shape is a constant.
+"""Fold shape arithmetic: with a known batch and size, every shape is a constant.
 
 Converters write flattening as Shape → Gather → Concat → Reshape, taking the batch from the image itself; that path would go
 round every layer at which one could cut.  Weights are left as they are, quantised ones too.
@@ -25,7 +25,7 @@ KEPT = ("DequantizeLinear", "QuantizeLinear")
 def fold_shape_arithmetic(normal: Normal) -> None:
     """Replace Shape and Size of tensors of known shape, and what is computed from constants alone, by constants."""
     graph = normal.model.graph
-    known = {name: shape for name, (_, shape) in Graph(normal.model).shapes().items()}
+    known = {name: shape for name, (_, shape) in Graph(normal.model).shapes.items()}
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer if np.prod(t.dims, dtype=int) <= MAX_ELEMENTS}
     kept: list[NodeProto] = []
     for node in graph.node:

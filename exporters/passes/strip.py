@@ -1,4 +1,4 @@
-"""Leave out what no session needs: dead nodes and weights, comments, recorded shapes.
+"""Leave out what no session needs: dead nodes and weights, comments.
 
 Module paths are metadata too, and wanted: the layers are listed before the graphs are written, which is where they go.
 """

@@ -1,4 +1,5 @@
-"""Draw the scenes on which the default bundle is trained: one named shape among clutter and look-alikes, with its mask.
+"""Draw the scenes on which the default bundle is trained: one or two named
+shapes among clutter and look-alikes, with their masks.
 
 A scene is drawn in unit coordinates, so the same seed gives the same picture at any size.  This writes the sample scenes:
 
@@ -145,14 +146,14 @@ def clutter(rng: np.random.Generator, image: np.ndarray) -> None:
 
 
 def place(rng: np.random.Generator, points: Outline, centre: np.ndarray, radius: float) -> np.ndarray:
-    """Return the outline turned by a random angle, at `centre`, `radius` wide."""
+    """Return the outline turned by a random angle, at `centre`, of this radius."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32)
     return points @ turn.T * radius + centre
 
 
 def positions(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray, float]]:
-    """Return up to `count` (centre, radius) that do not overlap, the first ones the largest."""
+    """Return up to `count` (centre, radius), that do not overlap."""
     placed: list[tuple[np.ndarray, float]] = []
     for attempt in range(200):
         if len(placed) == count:

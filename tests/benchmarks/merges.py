@@ -22,7 +22,7 @@ import numpy as np
 import camrt
 from camrt.case import probabilities
 from camrt.explainer import Explainer
-from camrt.image import preprocess_photo
+from camrt.image import preprocess_photo, restore
 
 REAL = Path(os.environ["CAMRT_REAL"])
 STEPS = 14
@@ -56,19 +56,22 @@ def blur(x: np.ndarray) -> np.ndarray:
     return np.stack([cv2.GaussianBlur(plane, (11, 11), 5, borderType=cv2.BORDER_CONSTANT) for plane in x])
 
 
+def centre_blob(size: tuple[int, int]) -> np.ndarray:
+    """Return a fixed soft spot in the centre, (H, W) in [0, 1]: what any method must beat."""
+    spot = np.zeros((7, 7), np.float32)
+    spot[2:5, 2:5] = 1
+    smooth = cv2.GaussianBlur(cv2.resize(spot, size[::-1]), (0, 0), size[0] / 14)
+    return smooth / smooth.max()
+
+
 def measure(explainer: Explainer, path: Path, target: int, boxes: list[list[float]]) -> dict[str, tuple[float, ...]]:
     photo = camrt.load_photo(path)
     x, where = preprocess_photo(photo.pixels, explainer.manifest.preprocess)
     whole = float(score(explainer, x[None], target)[0])
-    centre = np.zeros((7, 7), np.float32)
-    centre[2:5, 2:5] = 1
     found = {}
     for variant in [*VARIANTS, None]:
         if variant is None:
-            heatmap = cv2.GaussianBlur(cv2.resize(centre, x.shape[:0:-1]), (0, 0), 16)
-            heatmap, passes = heatmap / heatmap.max(), 0
-            from camrt.image import restore
-
+            heatmap, passes = centre_blob(where.network), 0
             on_photo = restore(heatmap, where)
         else:
             explanation = explainer.explain(photo, target=target, **variant)

@@ -64,7 +64,7 @@ def test_an_initializer_listed_as_input_is_no_input():
 
 
 def test_shapes_are_known_along_the_network(branches):
-    shapes = branches.shapes()
+    shapes = branches.shapes
     assert shapes["c"] == (TensorProto.FLOAT, ("N", 4, 14, 14))
     assert shapes["scores"][1][:2] == ("N", 4)
 
@@ -73,7 +73,7 @@ def test_an_operator_without_an_opset_is_told_on_one_line():
     built = graphs.parse("p = GlobalAveragePool (x)  scores = Flatten (p)")
     del built.opset_import[:]
     with pytest.raises(ExportError, match="shapes cannot be inferred"):
-        Graph(built).shapes()
+        assert Graph(built).shapes
 
 
 def test_what_a_subgraph_takes_from_outside_is_an_input_of_its_node():

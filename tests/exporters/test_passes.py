@@ -21,7 +21,7 @@ W = (5, 3, 3, 3)
 
 
 def shape_of(found: Normal, tensor: str) -> tuple:
-    return Graph(found.model).shapes()[tensor][1]
+    return Graph(found.model).shapes[tensor][1]
 
 
 # --- interface ------------------------------------------------------------------------------------------------------------
