@@ -19,7 +19,7 @@ try:
     import onnxruntime as ort
 except ImportError as error:
     raise ImportError(
-        "camrt needs ONNX Runtime: pip install 'camrt[cpu]', or 'camrt[gpu]' on a machine with CUDA. "
+        "camrt needs ONNX Runtime: pip install onnxruntime, or onnxruntime-gpu[cuda,cudnn] on a machine with CUDA. "
         "The two packages exclude each other, so camrt installs neither by itself."
     ) from error
 
@@ -39,8 +39,8 @@ SHORT = {long: short for short, long in NAMES.items()}
 DEFAULT = ("cuda", "cpu")  # tried in this order, as far as installed
 CUDA_FAMILY = ("cuda", "tensorrt")  # features, masks and logits stay in the GPU's memory
 INSTALL = {
-    "cuda": "Install the CUDA build: pip uninstall onnxruntime; pip install 'camrt[gpu]'",
-    "tensorrt": "Install the CUDA build and TensorRT: pip install 'camrt[gpu]' tensorrt",
+    "cuda": "Install the CUDA build: pip uninstall onnxruntime; pip install onnxruntime-gpu[cuda,cudnn]",
+    "tensorrt": "Install both: pip uninstall onnxruntime; pip install onnxruntime-gpu[cuda,cudnn] tensorrt",
 }
 _PROVIDER_OPTIONS: dict[str, dict[str, Any]] = {
     # TF32 rounds products to 10 bits: off, so that results equal the CPU's to 1e-4.

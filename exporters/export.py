@@ -6,7 +6,6 @@ import copy
 import json
 import secrets
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,21 @@ from typing import Any
 
 from camrt import __version__
 from camrt.errors import ExportError, did_you_mean
-from camrt.files import MAX_TEXT, read_regular, sha256_of
-from camrt.manifest import FORMAT, GRAPHS, KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Split, Tensor
-from camrt.preprocess import Preprocess, from_description, imagenet, squash
+from camrt.files import sha256_of
+from camrt.manifest import KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Tensor, Weight
+from camrt.preprocess import Preprocess
 from camrt.table import is_text
 from exporters.graph import Graph, one_line
 from exporters.labels import read_labels
 from exporters.layers import AUTO, LayerChoice, find_layer, list_layers
 from exporters.passes import Normal, normalise
+from exporters.preprocessing import settle_preprocess
 from exporters.proof import Reference, onnx_reference, output_kind, output_step, prove
 from exporters.source import SourceModel, read_source
 from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, head, rename_interface, score, tail, to_model
+from exporters.target import check_target, move_into_place
 from exporters.weights import write_weights
 
-PRESETS: dict[str, Callable[[tuple[int, int]], Preprocess]] = {"imagenet": imagenet}
-BUNDLE_FILES = {MANIFEST, WEIGHTS, *(f"{graph}.onnx" for graph in GRAPHS)}
 NO_GRADIENT = f"camrt {__version__} writes no gradient graphs"
 
 
@@ -109,7 +108,7 @@ def export(
         The model cannot be cut there, the split does not reproduce it, or the target exists.
     """
     target = Path(target).resolve()  # a link is followed, so that what it names is what is replaced
-    _check_target(target, force)
+    check_target(target, force)
     if not is_text(name or target.name):
         raise ExportError(f"The name {name or target.name!r} cannot be written as UTF-8. Give another with --name.")
     progress("read")
@@ -118,7 +117,7 @@ def export(
     _check_kind(kind, normal.activation)
     choice = find_layer(graph, normal.image, normal.logits, layer, prepared.source.name)
     shapes = _shapes(graph, normal, choice)
-    chosen = _preprocess(preprocess, preset, overrides, shapes)
+    chosen = settle_preprocess(preprocess, preset, overrides, shapes.image)
     names = read_labels(labels, shapes.classes)
 
     rename_interface(normal.model, normal.image, choice.tensor, normal.logits)
@@ -128,15 +127,29 @@ def export(
     try:
         beside.mkdir(parents=True)
         progress("write")
-        manifest = _write_graphs(beside, whole, cuts, prepared, choice, shapes, chosen, names, name or target.name)
+        table = _write_graphs(beside, whole, cuts)
         progress("prove")
         reference, activation = _reference(prepared)
         split = prove(beside, chosen, reference, activation, output_step(whole, LOGITS))
-        found = kind if kind != AUTO else output_kind(chosen, reference, normal.activation)
-        manifest = Manifest(**{**vars(manifest), "split": split, "kind": found})
+        manifest = Manifest(
+            name=name or target.name,
+            source=_provenance(prepared.source),
+            layer=Layer(choice.tensor, choice.operator, choice.reason, choice.module),
+            image=Tensor(IMAGE, (-1, *shapes.image)),
+            features=Tensor(FEATURES, (-1, *shapes.features)),
+            output=Tensor(LOGITS, (-1, shapes.classes)),
+            kind=kind if kind != AUTO else output_kind(chosen, reference, normal.activation),
+            activation=normal.activation,
+            labels=names,
+            preprocess=chosen,
+            split=split,
+            gradient_missing=NO_GRADIENT,
+            weights=table,
+            files={path.name: sha256_of(path) for path in sorted(beside.iterdir())},
+        )
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         (beside / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        _move_into_place(beside, target)
+        move_into_place(beside, target)
     except OSError as error:
         raise ExportError(f"{target}: the bundle cannot be written ({error.strerror or error}); nothing was changed.") from None
     finally:
@@ -159,95 +172,23 @@ def _prepare(source: Any, weights: str | Path | None, size: tuple[int, int] | No
 
 
 def _shapes(graph: Graph, normal: Normal, choice: LayerChoice) -> Shapes:
-    shapes = {name: shape for name, (_, shape) in graph.shapes.items()}
-    _, channels, height, width = (int(d or 0) if isinstance(d, int) else 0 for d in shapes[normal.image])
-    classes = shapes[normal.logits][1]
-    assert isinstance(classes, int), "free_batch leaves the output as (N, L)"
+    (_, image), (_, logits) = graph.shapes[normal.image], graph.shapes[normal.logits]
+    channels, height, width, classes = (d for d in (*image[1:], logits[1]) if isinstance(d, int))
     return Shapes((channels, height, width), choice.shape, classes)
 
 
-def _preprocess(
-    given: Preprocess | Mapping[str, Any] | str | Path | None,
-    preset: str | None,
-    overrides: Mapping[str, Any] | None,
-    shapes: Shapes,
-) -> Preprocess:
-    channels, *size = shapes.image
-    height, width = size
-    if isinstance(given, Preprocess):
-        base = given
-        if base.size != (height, width) or base.channels != channels:
-            raise ExportError(
-                f"preprocess is for {base.channels} x {base.size}, the network takes {channels} x {(height, width)}."
-            )
-    elif preset is not None:
-        if preset not in PRESETS:
-            raise ExportError(f"There is no preset {preset!r}. Known: {', '.join(PRESETS)}.")
-        if channels != 3:
-            raise ExportError(f"The preset {preset!r} is for three channels, the network has {channels}.")
-        base = PRESETS[preset]((height, width))
-    else:
-        base = squash((height, width), channels)
-    if isinstance(given, str | Path):
-        base = from_description(base, _read_description(Path(given)), str(given), ExportError)
-    elif isinstance(given, Mapping):
-        base = from_description(base, given, "preprocess", ExportError)
-    if overrides:
-        base = from_description(base, overrides, "the preprocessing options", ExportError)
-    if given is None and preset is None and not overrides:
-        warnings.warn(
-            f"No preprocessing was given: photos are squashed to {width} x {height}, RGB, divided by 255. If the network was "
-            "trained otherwise its answers will be worse; give --preset imagenet, --preprocess FILE or --mean and --std.",
-            UserWarning,
-            stacklevel=3,
-        )
-    return base
-
-
-def _read_description(path: Path) -> Mapping[str, Any]:
-    try:
-        values = json.loads(read_regular(path, MAX_TEXT))
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:
-        raise ExportError(f"{path} is not JSON ({error}).") from None
-    values = values.get("preprocess", values) if isinstance(values, dict) else values
-    if not isinstance(values, dict):
-        raise ExportError(f"{path}: the preprocessing must be an object, got {type(values).__name__}.")
-    return values
-
-
-def _write_graphs(
-    folder: Path, graph: Graph, cuts: Mapping[str, Cut], prepared: Prepared, choice: LayerChoice, shapes: Shapes,
-    preprocess: Preprocess, labels: tuple[str, ...], name: str,
-) -> Manifest:  # fmt: skip
-    """Write the graphs and their weights, and return the manifest without what the proof finds."""
+def _write_graphs(folder: Path, graph: Graph, cuts: Mapping[str, Cut]) -> tuple[Weight, ...]:
+    """Write the graphs and their weights, and return the table of the weights."""
     used = {part: cut.reads(graph) for part, cut in cuts.items()}
     table = write_weights(graph, IMAGE, used, folder / WEIGHTS)
     for part, cut in cuts.items():
         (folder / f"{part}.onnx").write_bytes(to_model(cut, graph, table).SerializeToString(deterministic=True))
-    source, normal = prepared.source, prepared.normal
-    return Manifest(
-        name=name,
-        source=Source(
-            source.file,
-            source.sha256,
-            f"camrt {__version__}",
-            f"{source.model.producer_name} {source.model.producer_version}".strip(),
-        ),
-        layer=Layer(choice.tensor, choice.operator, choice.reason, choice.module),
-        image=Tensor(IMAGE, (-1, *shapes.image)),
-        features=Tensor(FEATURES, (-1, *shapes.features)),
-        output=Tensor(LOGITS, (-1, shapes.classes)),
-        kind="logits",
-        activation=normal.activation,
-        labels=labels,
-        preprocess=preprocess,
-        split=Split(0.0, "", {}, 0.0),
-        gradient_missing=NO_GRADIENT,
-        weights=table,
-        files={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
-    )
+    return table
+
+
+def _provenance(source: SourceModel) -> Source:
+    producer = f"{source.model.producer_name} {source.model.producer_version}".strip()
+    return Source(source.file, source.sha256, f"camrt {__version__}", producer)
 
 
 def _reference(prepared: Prepared) -> tuple[Reference, str | None]:
@@ -270,41 +211,3 @@ def _check_kind(kind: str, activation: str | None) -> None:
             f"kind is {kind!r}, but the model ends in {activation}, which is cut off, so that its output is {cut!r}. "
             "Leave out --kind."
         )
-
-
-# --- the target folder ----------------------------------------------------------------------------------------------------
-def _check_target(target: Path, force: bool) -> None:
-    """Refuse to replace what is no bundle, and a bundle that was not asked to be replaced."""
-    try:
-        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-            return
-        others = sorted({path.name for path in target.iterdir()} - BUNDLE_FILES) if target.is_dir() else ["a file's content"]
-    except OSError as error:
-        raise ExportError(f"{target}: cannot be looked at ({error.strerror}). Choose another folder with -o.") from None
-    if others or not _is_manifest(target / MANIFEST):
-        what = f"it holds {others[0]!r}" if others else f"it holds no {MANIFEST} of camrt's"
-        raise ExportError(f"{target} exists and is no bundle; it is not replaced, as {what}. Choose another folder with -o.")
-    if not force:
-        raise ExportError(f"{target} exists. Choose another folder with -o, or replace it with --force.")
-
-
-def _is_manifest(path: Path) -> bool:
-    try:
-        values = json.loads(read_regular(path, MAX_TEXT))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(values, dict) and values.get("format") == FORMAT
-
-
-def _move_into_place(beside: Path, target: Path) -> None:
-    """Rename the finished folder; an existing bundle is moved away first and removed last."""
-    old = target.parent / f"{beside.name}.old"
-    if (target / MANIFEST).exists():
-        target.rename(old)
-    try:
-        beside.rename(target)
-    except BaseException:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -6,7 +6,7 @@ The automatic choice is the last such feature map with h · w > 1, stepping back
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import NodeProto, TensorProto
 
@@ -42,7 +42,7 @@ class LayerChoice:
     module : str or None
         PyTorch module path.
     reason : str
-        Why it stands first, or what to know about it.
+        Why it was chosen; empty for the others of a list.
     """
 
     tensor: str
@@ -110,7 +110,7 @@ def list_layers(graph: Graph, image: str, logits: str) -> list[LayerChoice]:
         )
     position, reason = _automatic(graph, logits, cuts, int(shapes[logits][1][1] or 0))
     best = cuts.pop(position)
-    return [LayerChoice(**{**vars(best), "reason": reason}), *reversed(cuts)]
+    return [replace(best, reason=reason), *reversed(cuts)]
 
 
 def _automatic(graph: Graph, logits: str, cuts: list[LayerChoice], classes: int) -> tuple[int, str]:
@@ -169,7 +169,7 @@ def find_layer(graph: Graph, image: str, logits: str, name: str, source: str) ->
         )
     for layer in layers:
         if layer.tensor == tensor:
-            return LayerChoice(**{**vars(layer), "reason": "asked for by name"})
+            return replace(layer, reason="asked for by name")
     raise _refusal(graph, image, logits, name, tensor, layers)
 
 

@@ -23,7 +23,7 @@ from exporters.source import SourceModel
 try:
     import torch
 except ImportError as missing:
-    raise ExportError("Exporting from PyTorch needs torch and onnxscript: pip install 'camrt[torch]'.") from missing
+    raise ExportError("Exporting from PyTorch needs PyTorch: pip install torch onnxscript safetensors") from missing
 
 OPSET = 18
 DEFAULT_SIZE = (224, 224)
@@ -75,7 +75,7 @@ def _load_weights(module: torch.nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
-        raise ExportError("Reading .safetensors needs safetensors: pip install 'camrt[torch]'.") from None
+        raise ExportError("Reading .safetensors needs its package: pip install safetensors") from None
     except Exception as error:  # torch, pickle and safetensors raise several types of their own
         raise ExportError(
             f"{path}: no readable state dict ({one_line(error)}). Save one with torch.save(model.state_dict(), …)."
@@ -95,7 +95,7 @@ def _export(module: torch.nn.Module, name: str, size: tuple[int, int]) -> Any:
             program = torch.onnx.export(module, (example,), dynamo=True, opset_version=OPSET, verbose=False)
         return program.model_proto
     except ImportError as error:
-        raise ExportError(f"Exporting from PyTorch needs onnxscript: pip install 'camrt[torch]' ({error}).") from None
+        raise ExportError(f"Exporting from PyTorch needs onnxscript: pip install onnxscript ({error}).") from None
     except Exception as error:  # torch.export raises whatever the module's own code does
         cause: BaseException = error
         while cause.__cause__ is not None:  # torch wraps what went wrong in a report of its own steps

@@ -40,7 +40,8 @@ def test_onnx_runtimes_own_names_are_taken():
 
 def test_a_provider_that_is_not_built_in_is_refused_with_what_to_install():
     with pytest.raises(
-        ProviderError, match=r"'cuda' is not in this onnxruntime .*it has: .*cpu.*camrt\[gpu\].*providers=\['cpu'\]"
+        ProviderError,
+        match=r"'cuda' is not in this onnxruntime .*it has: .*cpu.*onnxruntime-gpu\[cuda,cudnn\].*providers=\['cpu'\]",
     ):
         choose(["cuda", "cpu"])
 

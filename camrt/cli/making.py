@@ -12,6 +12,7 @@ import click
 from camrt.cli.inspect import bundle_facts, manifest_json
 from camrt.cli.options import json_option
 from camrt.manifest import KINDS, Manifest
+from camrt.preprocess import COLORS, INTERPOLATIONS
 
 
 def _exporters() -> Any:
@@ -19,9 +20,7 @@ def _exporters() -> Any:
     try:
         import exporters
     except ImportError as error:
-        raise click.ClickException(
-            f"This command needs the exporters' packages ({error}): pip install 'camrt[export]'."
-        ) from None
+        raise click.ClickException(f"This command needs the exporters' packages ({error}): pip install onnx") from None
     return exporters
 
 
@@ -103,8 +102,8 @@ def layers(source: str, weights: str | None, size: tuple[int, int] | None, outpu
 @click.option("--std", callback=_read_numbers, metavar="A,B,C", help="Divided by after the mean.")
 @click.option("--resize", metavar="N|WxH|letterbox", help="Shorter side, exact size, or fit inside.")
 @click.option("--crop", type=int, metavar="N", help="Centre crop; must be the network's input.")
-@click.option("--color", type=click.Choice(["rgb", "bgr"]), help="Channel order of the network.")
-@click.option("--interpolation", type=click.Choice(["linear", "area", "cubic"]), help="How photos are resized.")
+@click.option("--color", type=click.Choice(COLORS), help="Channel order of the network.")
+@click.option("--interpolation", type=click.Choice(INTERPOLATIONS), help="How photos are resized.")
 @click.option(
     "--kind",
     default="auto",

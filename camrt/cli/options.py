@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from camrt.engine import MAX_THREADS
+from camrt.engine import MAX_MASKED_BATCH, MAX_THREADS
 from camrt.explainer import DEFAULT_METHOD, Explainer, load
 from camrt.photo import MAX_PIXELS
 
@@ -21,7 +21,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what `open_explainer` takes."""
     for option in (
         click.option("--threads", type=click.IntRange(0, MAX_THREADS), default=0, show_default="one per core", help="Threads of one operator."),
-        click.option("--max-masked-batch", type=click.IntRange(1), default=64, show_default=True, help="Most masked images in one call."),
+        click.option("--max-masked-batch", type=click.IntRange(1), default=MAX_MASKED_BATCH, show_default=True, help="Most masked images in one call."),
         click.option("--provider", "providers", multiple=True, metavar="NAME", help="Execution provider; several are tried in order.  [default: CUDA if installed, else the CPU]"),
     ):  # fmt: skip
         command = option(command)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx import NodeProto, ValueInfoProto
+from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from exporters.graph import Graph, attribute
 
 if TYPE_CHECKING:
     from exporters.passes import Normal
 
-ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
+FINAL_ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
 SHAPE_ONLY = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 
@@ -23,14 +23,14 @@ def cut_activation(normal: Normal) -> None:
     while node is not None and node.op_type in SHAPE_ONLY:
         tensor = node.input[0]
         node = graph.node_of(tensor)
-    if node is None or node.op_type not in ACTIVATIONS or not _over_classes(node, graph):
+    if node is None or node.op_type not in FINAL_ACTIVATIONS or not _over_classes(node, graph):
         normal.raw_logits = normal.logits
         return
     normal.activation = node.op_type
     normal.logits = normal.raw_logits = node.input[0]
     del normal.model.graph.output[:]
     value = ValueInfoProto(name=normal.logits)
-    value.type.tensor_type.elem_type = 1
+    value.type.tensor_type.elem_type = TensorProto.FLOAT
     normal.model.graph.output.append(value)
 
 

@@ -383,5 +383,5 @@ def test_an_onnx_file_needs_no_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "exporters.pytorch", raising=False)
     assert cut(graphs.save(graphs.classifier(), tmp_path / "m.onnx"), tmp_path / "bundle", size=None).manifest.classes == 5
-    with pytest.raises(ExportError, match=r"needs torch and onnxscript: pip install 'camrt\[torch\]'"):
+    with pytest.raises(ExportError, match=r"needs PyTorch: pip install torch onnxscript safetensors"):
         export("some:factory", tmp_path / "other")
