@@ -36,23 +36,24 @@ if TYPE_CHECKING:
     from camrt.photo import Photo, load_photo
 
 _HOME = {
-    "errors": (
-        "BundleError",
-        "CamrtError",
-        "DeviceMemoryError",
-        "ExplanationError",
-        "ExportError",
-        "ImageError",
-        "ParameterError",
-        "ProviderError",
-        "UnknownLayer",
-        "UnknownMethod",
-        "UnknownTarget",
-    ),
-    "explainer": ("Explainer", "load"),
-    "explanation": ("Explanation", "Target"),
-    "heatmap": ("Outcome",),
-    "photo": ("Photo", "load_photo"),
+    "BundleError": "errors",
+    "CamrtError": "errors",
+    "DeviceMemoryError": "errors",
+    "Explainer": "explainer",
+    "Explanation": "explanation",
+    "ExplanationError": "errors",
+    "ExportError": "errors",
+    "ImageError": "errors",
+    "Outcome": "heatmap",
+    "ParameterError": "errors",
+    "Photo": "photo",
+    "ProviderError": "errors",
+    "Target": "explanation",
+    "UnknownLayer": "errors",
+    "UnknownMethod": "errors",
+    "UnknownTarget": "errors",
+    "load": "explainer",
+    "load_photo": "photo",
 }
 
 __all__ = [
@@ -79,12 +80,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOME.items():
-        if name in names:
-            value = getattr(importlib.import_module(f"camrt.{module}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module 'camrt' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'camrt' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"camrt.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

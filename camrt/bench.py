@@ -1,6 +1,6 @@
 """What an explanation costs over the forward passes it needs, measured in one process, interleaved.
 
-The floor is the bare network in one session: once with one image, once with K in a batch.
+The floor is the bare network in one session: once with one image, once with as many in a batch as are masked.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from camrt.errors import BundleError, ParameterError
-from camrt.explainer import Explainer
+from camrt.errors import ParameterError
+from camrt.explainer import DEFAULT_METHOD, Explainer
+from camrt.explanation import Explanation
 from camrt.photo import load_photo
 from camrt.providers import open_session, versions
+from camrt.render import encode_png
 
 MAX_JPEG_SIDE = 65_500  # pixels
 WARM_UP = 3  # rounds that are not counted
@@ -47,7 +49,7 @@ class Bench:
     Attributes
     ----------
     floor_one, floor_batch : Spread
-        The bare network with one image, and with K in a batch.
+        The bare network with one image, and with as many in a batch as `explain` masks.
     explain : Spread
         `explain` on a decoded photo at network size.
     ratio : float
@@ -55,7 +57,7 @@ class Bench:
     stages : dict of str to Spread
         Parts of `explain`.
     beside : dict of str to Spread
-        What else a user waits for: decoding the photo, the heatmap on it, drawing, encoding.
+        What else a user waits for: decoding the photo; the heatmap on it; the overlay, which contains that; encoding it.
     memory_floor, memory_explain : float
         Peak resident memory of the process after one bare image, and at the end.
     """
@@ -88,7 +90,7 @@ def bench(
     source: Path | None = None,
     photo: np.ndarray | None = None,
     runs: int = 20,
-    method: str = "cluster-cam",
+    method: str = DEFAULT_METHOD,
     step: Callable[[], None] = lambda: None,
     **parameters: Any,
 ) -> Bench:
@@ -123,25 +125,20 @@ def bench(
     memory_floor = _peak_memory()
     first = explainer.explain(pixels, method=method, **parameters)
     on_photo = explainer.explain(encoded, method=method, **parameters)
+    overlaid = on_photo.overlay()
     many = np.repeat(one, max(1, first.run.passes - 1), axis=0)
 
-    times: dict[str, list[float]] = {name: [] for name in ("one", "batch", "explain")}
-    stages: dict[str, list[float]] = {}
-    beside: dict[str, list[float]] = {name: [] for name in ("decode", "heatmap on photo", "overlay")}
-    for i in range(WARM_UP + runs):
-        record: dict[str, float] = {}
-        record["one"], _ = _timed(lambda: floor(one))
-        record["batch"], _ = _timed(lambda: floor(many))
-        record["explain"], explanation = _timed(lambda: explainer.explain(pixels, method=method, **parameters))
-        record["decode"], _ = _timed(lambda: load_photo(encoded))
-        record["heatmap on photo"], _ = _timed(lambda: on_photo.heatmap)
-        record["overlay"], _ = _timed(lambda: on_photo.overlay())
-        if i >= WARM_UP:
-            for name, seconds in record.items():
-                (times if name in times else beside)[name].append(seconds)
-            for stage, ms in explanation.run.timings.items():
-                stages.setdefault(stage, []).append(ms / 1e3)
-        step()
+    calls: dict[str, Callable[[], Any]] = {
+        "one": lambda: floor(one),
+        "batch": lambda: floor(many),
+        "explain": lambda: explainer.explain(pixels, method=method, **parameters),
+        "decode": lambda: load_photo(encoded),
+        "heatmap on photo": lambda: on_photo.heatmap,
+        "overlay": lambda: on_photo.overlay(),
+        "encode PNG": lambda: encode_png(overlaid),
+    }
+    times, explanations = _rounds(calls, runs, step)
+    stages = {stage: [e.run.timings[stage] / 1e3 for e in explanations] for stage in first.run.timings}
     spreads = {name: Spread.of(values) for name, values in times.items()}
     return Bench(
         bundle=manifest.name,
@@ -152,21 +149,40 @@ def bench(
         provider=first.run.provider,
         versions=versions(),
         runs=runs,
-        floor_one=spreads["one"],
-        floor_batch=spreads["batch"],
-        explain=spreads["explain"],
-        ratio=round(spreads["explain"].median / (spreads["one"].median + spreads["batch"].median), 4),
+        floor_one=spreads.pop("one"),
+        floor_batch=spreads.pop("batch"),
+        explain=spreads.pop("explain"),
+        ratio=round(np.median(times["explain"]) / (np.median(times["one"]) + np.median(times["batch"])), 4),
         stages={stage: Spread.of(values) for stage, values in stages.items()},
-        beside={name: Spread.of(values) for name, values in beside.items()},
+        beside=spreads,
         memory_floor=memory_floor,
         memory_explain=_peak_memory(),
     )
 
 
+def _rounds(
+    calls: dict[str, Callable[[], Any]], runs: int, step: Callable[[], None]
+) -> tuple[dict[str, list[float]], list[Explanation]]:
+    """Return the seconds of every call in every counted round, and the explanations."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    explanations = []
+    for i in range(WARM_UP + runs):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            result = call()
+            seconds = time.perf_counter() - started
+            if i >= WARM_UP:
+                times[name].append(seconds)
+                if name == "explain":
+                    explanations.append(result)
+        step()
+    return times, explanations
+
+
 def _source_floor(explainer: Explainer, source: Path) -> tuple[Callable[[np.ndarray], Any], str]:
     """Return the uncut model as a function of a batch."""
     if not source.is_file():
-        raise BundleError(f"{source}: there is no such file. --source takes the .onnx file that the bundle was made from.")
+        raise ParameterError(f"{source}: there is no such file. --source takes the .onnx file that the bundle was made from.")
     session, _ = open_session(source, explainer.engine.choice, explainer.engine.threads)
     image = session.get_inputs()[0]
     if list(image.shape[1:]) != list(explainer.manifest.image.shape[1:]) or isinstance(image.shape[0], int):
@@ -180,12 +196,6 @@ def _source_floor(explainer: Explainer, source: Path) -> tuple[Callable[[np.ndar
 def _split_floor(explainer: Explainer) -> Callable[[np.ndarray], Any]:
     engine = explainer.engine
     return lambda x: engine.logits(engine.features(engine.put(x)))
-
-
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
-    result = call()
-    return time.perf_counter() - started, result
 
 
 def _peak_memory() -> float:

@@ -24,7 +24,16 @@ MAX_MASKED_BATCH = 64  # images; of 224 × 224 pixels they and ResNet-50's large
 
 @dataclass(frozen=True)
 class Masked:
-    """What the masked images gave: logits (N, K, L), and how many images shared a call."""
+    """What the masked images gave.
+
+    Attributes
+    ----------
+    logits : ndarray of shape (N, K, L)
+    batch : int
+        How many masked images shared a call.
+    halved : bool
+        The device's memory was full and the calls were made smaller.
+    """
 
     logits: np.ndarray
     batch: int

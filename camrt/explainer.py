@@ -58,6 +58,8 @@ def load(
         The folder is no bundle, or not what its bundle.json says.
     ProviderError
         A provider is not installed or did not start.
+    ParameterError
+        A number is outside what is allowed.
     """
     if not isinstance(bundle, str | os.PathLike):
         raise ParameterError(f"bundle must be a folder or the name of a built-in one, got {bundle!r}.")
@@ -116,7 +118,7 @@ class Explainer:
         targets : sequence of int or str, optional
             Several classes; for methods whose masks do not depend on the class they cost what one costs.
         top : int, optional
-            The so many most probable classes.
+            How many of the most probable classes.
         method : str, default "cluster-cam"
             `camrt methods` lists them.
         **parameters
@@ -128,6 +130,10 @@ class Explainer:
             An image cannot be read.
         UnknownTarget, UnknownMethod, ParameterError
             What was asked for is not there, or not allowed.
+        DeviceMemoryError
+            Not even one masked image fits.
+        BundleError
+            The bundle was replaced since it was loaded, or a graph fails on this provider.
         """
         chosen = get_method(method)
         settings = chosen.settings(parameters)

@@ -70,6 +70,15 @@ def kmeans(
     max_iterations : int, default 300
         Bound on the assignments; the iteration stops earlier, when the labels repeat.
 
+    Returns
+    -------
+    Clustering
+
+    Raises
+    ------
+    ValueError
+        `points` is empty or not two-dimensional, or `clusters` is below 1.
+
     Examples
     --------
     >>> kmeans(np.array([[0.0], [0.1], [5.0]]), 2).labels
@@ -100,6 +109,11 @@ def elbow(points: np.ndarray, *, seed: int = 0) -> Clustering:
 
     The elbow is the K at which the curve of inertia over log K, both scaled to [0, 1], lies farthest below the straight line
     between its ends (Satopää et al., "Finding a kneedle in a haystack", ICDCSW 2011).
+
+    Parameters
+    ----------
+    points : ndarray of shape (C, D)
+    seed : int, default 0
     """
     tried = [kmeans(points, ELBOW_CLUSTERS[0], seed=seed)]
     for clusters in ELBOW_CLUSTERS[1:]:

@@ -33,6 +33,11 @@ def overlay(
     Returns
     -------
     ndarray of shape (H, W, 3), uint8 RGB
+
+    Raises
+    ------
+    ParameterError
+        `alpha` or `colormap` is not allowed.
     """
     if not 0 <= alpha <= 1:
         raise ParameterError(f"alpha must lie in [0, 1], got {alpha}.")

@@ -46,6 +46,11 @@ def layers(
     """Return where a model can be cut, best first.
 
     Parameters are those of `export`.
+
+    Raises
+    ------
+    ExportError
+        The model cannot be read, or nothing in it separates the image from the scores.
     """
     prepared = _prepare(source, weights, size, output)
     return list_layers(prepared.graph, prepared.normal.image, prepared.normal.logits)
@@ -81,7 +86,7 @@ def export(
     labels : path or sequence of str, optional
         A .txt with one label a line, or a .json list or dict; as many as there are classes.
     preprocess : Preprocess, mapping or path of a JSON file, optional
-        Either of bundle.json's `preprocess` block, or of a file that holds one under that key.
+        The `preprocess` block of bundle.json as an object, a mapping, or a JSON file that is one or holds one under that key.
     preset : {"imagenet"}, optional
         The preprocessing to start from; by default the photo is squashed to H × W, RGB, pixel / 255.
     overrides : mapping, optional

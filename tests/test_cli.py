@@ -62,7 +62,7 @@ def test_every_method_stands_in_the_readme():
     (["explain", "shapes", SAMPLES / "star.png", "--provider", "cuda"], 1, "'cuda' is not in this onnxruntime"),
     (["explain", "shapes", SAMPLES / "star.png", "--max-pixels", "10"], 1, "more than the limit of 10"),
     (["info", "nowhere"], 1, "There is no bundle"),
-    (["bench", "shapes", "--source", "missing.onnx"], 1, "missing.onnx: there is no such file"),
+    (["bench", "shapes", "--source", "missing.onnx"], 2, "missing.onnx: there is no such file"),
     (["layers", "missing.onnx"], 1, "missing.onnx: there is no such file"),
     (["export", "missing.onnx"], 2, "Missing option '-o'"),
     (["export", "missing.onnx", "-o", "x", "--mean", "a,b"], 2, "write numbers with commas"),

@@ -14,6 +14,7 @@ from camrt.bundle import Bundle, open_bundle
 from camrt.errors import ExportError, UnknownLayer
 from exporters import export, layers
 from tests import graphs
+from tests.networks import resnet18
 from tests.exporters.helpers import images, split
 
 torch = pytest.importorskip("torch")
@@ -385,3 +386,16 @@ def test_an_onnx_file_needs_no_torch(tmp_path, monkeypatch):
     assert cut(graphs.save(graphs.classifier(), tmp_path / "m.onnx"), tmp_path / "bundle", size=None).manifest.classes == 5
     with pytest.raises(ExportError, match=r"needs PyTorch: pip install torch onnxscript safetensors"):
         export("some:factory", tmp_path / "other")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layer", "shape"), [("auto", (512, 7, 7)), ("layer3", (256, 14, 14)), ("layer2.0", (128, 28, 28))])
+def test_resnet18_is_reproduced_at_every_stage(layer, shape, tmp_path):
+    module = resnet18().eval()
+    manifest = export(module, tmp_path / "bundle", layer=layer, preset="imagenet", size=(224, 224))
+    assert manifest.features.shape == (-1, *shape)
+    x = np.random.default_rng(0).standard_normal((2, 3, 224, 224), np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x)).numpy()
+    found = split(open_bundle(tmp_path / "bundle"), x)
+    assert np.abs(found - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
