@@ -112,7 +112,7 @@ def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: st
     BundleError
         ONNX Runtime refused the graph.
     """
-    if "cuda" in choice.names or "tensorrt" in choice.names:
+    if set(CUDA_FAMILY) & set(choice.names) and hasattr(ort, "preload_dlls"):  # NVIDIA's wheels for Jetson lack it
         ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = 4

@@ -14,8 +14,8 @@ from camrt.bundle import Bundle, open_bundle
 from camrt.errors import ExportError, UnknownLayer
 from exporters import export, layers
 from tests import graphs
-from tests.networks import resnet18
 from tests.exporters.helpers import images, split
+from tests.networks import resnet18
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
