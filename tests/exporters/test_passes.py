@@ -32,7 +32,7 @@ def test_image_and_output_are_found():
     assert shape_of(found, "scores") == ("N", 5)
 
 
-def refused(built: onnx.ModelProto, message: str, **asked: object) -> None:
+def assert_refused(built: onnx.ModelProto, message: str, **asked: object) -> None:
     with pytest.raises(ExportError, match=message):
         normal(built, **asked)
 
@@ -51,26 +51,26 @@ def refused(built: onnx.ModelProto, message: str, **asked: object) -> None:
     ],
 )
 def test_an_input_that_is_no_image_is_refused(image, message):
-    refused(graphs.parse("p = Relu (x)  scores = Flatten (p)", image=image), message)
+    assert_refused(graphs.parse("p = Relu (x)  scores = Flatten (p)", image=image), message)
 
 
 @pytest.mark.parametrize("kind", ["UINT8", "FLOAT16", "DOUBLE", "INT64"])
 def test_an_input_that_is_not_float32_is_refused(kind):
     built = graphs.classifier()
     built.graph.input[0].type.tensor_type.elem_type = TensorProto.DataType.Value(kind)
-    refused(built, f"The input 'x' must be float32, it is {kind}")
+    assert_refused(built, f"The input 'x' must be float32, it is {kind}")
 
 
 def test_several_inputs_are_refused_by_name():
     built = graphs.classifier()
     built.graph.input.append(helper.make_tensor_value_info("threshold", TensorProto.FLOAT, []))
-    refused(built, r"must have one input, the image; it has 2: x, threshold")
+    assert_refused(built, r"must have one input, the image; it has 2: x, threshold")
 
 
 def test_no_input_is_refused():
     built = graphs.classifier()
     del built.graph.input[:]
-    refused(built, "it has 0: none")
+    assert_refused(built, "it has 0: none")
 
 
 def test_an_open_size_is_taken_from_the_user():
@@ -80,8 +80,8 @@ def test_an_open_size_is_taken_from_the_user():
 
 
 def test_a_size_that_contradicts_the_model_is_refused():
-    refused(graphs.classifier(), r"has height 32, not 64\. Leave out --size", size=(64, 64))
-    refused(graphs.classifier(), r"has width 32, not 64\. Leave out --size", size=(32, 64))
+    assert_refused(graphs.classifier(), r"has height 32, not 64\. Leave out --size", size=(64, 64))
+    assert_refused(graphs.classifier(), r"has width 32, not 64\. Leave out --size", size=(32, 64))
 
 
 def two_outputs() -> onnx.ModelProto:
@@ -90,11 +90,13 @@ def two_outputs() -> onnx.ModelProto:
 
 
 def test_several_outputs_ask_for_a_choice():
-    refused(two_outputs(), r"has 2 outputs: main, auxiliary\. Choose one: --output NAME")
+    assert_refused(two_outputs(), r"has 2 outputs: main, auxiliary\. Choose one: --output NAME")
 
 
 def test_an_unknown_output_gets_a_suggestion():
-    refused(two_outputs(), r"no output 'auxilary'\. Did you mean 'auxiliary'\? It has: main, auxiliary", output="auxilary")
+    assert_refused(
+        two_outputs(), r"no output 'auxilary'\. Did you mean 'auxiliary'\? It has: main, auxiliary", output="auxilary"
+    )
 
 
 def test_the_other_output_and_what_only_it_needs_is_left_out():
@@ -113,7 +115,7 @@ def test_a_sequence_of_scores_is_refused():
     built = graphs.parse(f"{CONV} p = GlobalAveragePool (r) f = Flatten (p) scores = SequenceConstruct (f)", w=W)
     built.graph.output[0].type.Clear()
     built.graph.output[0].type.sequence_type.elem_type.tensor_type.elem_type = TensorProto.FLOAT
-    refused(built, "'scores' is a sequence or a map")
+    assert_refused(built, "'scores' is a sequence or a map")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_a_sequence_of_scores_is_refused():
 )
 def test_an_output_that_is_not_one_score_per_class_is_refused(end, shape):
     message = rf"must be one score per class, \(N, L\); its shape is {shape}\. Choose another output"
-    refused(graphs.parse(f"{CONV} {end}", w=W), message)
+    assert_refused(graphs.parse(f"{CONV} {end}", w=W), message)
 
 
 # --- constants ------------------------------------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_constant_nodes_become_initializers():
 
 def test_a_constant_text_is_refused():
     built = graphs.parse('t = Constant <value_string = "cat"> ()  scores = Flatten (x)')
-    refused(built, "Constant 't' holds text or a sparse tensor")
+    assert_refused(built, "Constant 't' holds text or a sparse tensor")
 
 
 def test_initializers_listed_as_inputs_are_dropped():
@@ -180,7 +182,7 @@ def test_newer_opsets_stay(version):
 
 def test_an_operator_that_cannot_be_raised_is_named():
     built = graphs.parse("s = Scan <body = g () => () {}> (x)  scores = Flatten (s)", opset=8)
-    refused(built, "has opset 8, which cannot be raised to 13: .*Convert it with the tool")
+    assert_refused(built, "has opset 8, which cannot be raised to 13: .*Convert it with the tool")
 
 
 # --- functions and domains ------------------------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ def test_a_model_that_ends_inside_a_function_is_cut(cut):
 def test_a_custom_operator_is_refused():
     built = graphs.parse(f"{CONV} [nms] d = my.company.Detect (r)  scores = Flatten (d)", w=W)
     built.opset_import.append(helper.make_opsetid("my.company", 1))
-    refused(built, "Detect 'nms' is a custom operator of domain 'my.company'.*Export the model with standard operators")
+    assert_refused(built, "Detect 'nms' is a custom operator of domain 'my.company'.*Export the model with standard operators")
 
 
 def test_what_onnx_runtime_brings_is_no_custom_operator(cut):
