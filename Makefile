@@ -1,11 +1,12 @@
 # make demo   explain the sample scenes with the built-in bundle     make test       what must hold before anything lands
 # make check  lint and types                                         make test-slow  the rest: full-size networks
+# make bundle train and export the built-in bundle anew              make clean      remove what make made
 PYTHON ?= python3
 
 .PHONY: help demo test test-slow check bundle clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '1,/^$$/s/^# //p' Makefile
 
 demo: .venv/done
 	.venv/bin/camrt explain shapes models/shapes/samples/*.png --top 2 -o demo

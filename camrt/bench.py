@@ -9,6 +9,7 @@ import resource
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from camrt.errors import ParameterError
 from camrt.explainer import DEFAULT_METHOD, Explainer
 from camrt.explanation import Explanation
+from camrt.files import sha256_of
 from camrt.photo import load_photo
 from camrt.providers import open_session, versions
 from camrt.render import encode_png
@@ -183,6 +185,13 @@ def _source_floor(explainer: Explainer, source: Path) -> tuple[Callable[[np.ndar
     """Return the uncut model as a function of a batch."""
     if not source.is_file():
         raise ParameterError(f"{source}: there is no such file. --source takes the .onnx file that the bundle was made from.")
+    if sha256_of(source) != explainer.manifest.source.sha256:
+        warnings.warn(
+            f"{source} is not the file that the bundle was made from ({explainer.manifest.source.file}); "
+            "the ratio compares two models.",
+            UserWarning,
+            stacklevel=3,
+        )
     session, _ = open_session(source, explainer.engine.choice, explainer.engine.threads)
     image = session.get_inputs()[0]
     if list(image.shape[1:]) != list(explainer.manifest.image.shape[1:]) or isinstance(image.shape[0], int):

@@ -95,6 +95,12 @@ class Split:
     def error(self) -> float:
         return max(self.errors.values(), default=0.0)
 
+    @property
+    def verdict(self) -> str:
+        """Say how well the source is reproduced and what was allowed, on one line."""
+        found = f"within {self.error:.2g}" if self.error else "exactly"
+        return f"{found} (allowed is {self.bound}; tolerance {self.tolerance:.3g}, largest logit {self.largest_logit:.3g})"
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -87,7 +87,8 @@ def choose(providers: Sequence[str] | str | None) -> Choice:
         if name not in have:
             raise ProviderError(
                 f"Provider {name!r} is not in this onnxruntime {ort.__version__} (it has: {', '.join(have)}). "
-                f"{INSTALL.get(name, f'Install a build of ONNX Runtime with {NAMES[name]}')}, or pass providers=['cpu']."
+                f"{INSTALL.get(name, f'Install a build of ONNX Runtime with {NAMES[name]}')}, "
+                "or take the CPU: providers=['cpu'], --provider cpu."
             )
     return Choice(names, explicit=True)
 

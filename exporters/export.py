@@ -131,7 +131,7 @@ def export(
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
         beside.mkdir(parents=True)
-        progress("write")
+        progress("cut")
         table = _write_graphs(beside, whole, cuts)
         progress("prove")
         reference, activation = _reference(prepared)
@@ -152,6 +152,7 @@ def export(
             weights=table,
             files={path.name: sha256_of(path) for path in sorted(beside.iterdir())},
         )
+        progress("write")
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         (beside / MANIFEST).write_text(text + "\n", encoding="utf-8")
         move_into_place(beside, target)

@@ -115,17 +115,19 @@ def list_layers(graph: Graph, image: str, logits: str) -> list[LayerChoice]:
 
 def _automatic(graph: Graph, logits: str, cuts: list[LayerChoice], classes: int) -> tuple[int, str]:
     """Return the position of the automatic choice and why it is that one."""
-    skipped = []
+    skipped, class_maps = [], list[str]()
     for position in range(len(cuts) - 1, -1, -1):
         cut = cuts[position]
         if cut.shape[0] == classes and _only_activation_and_pooling(graph, cut.tensor, logits):
-            skipped.append(f"the class maps {cut.tensor!r}")
+            class_maps.append(repr(cut.tensor))
             continue
         node = _behind_quantisation(graph, cut.tensor)
         if node is not None and node.op_type in CLOSING:
             skipped.append(f"the closing {describe(node)}")
             continue
         height, width = cut.shape[1:]
+        if class_maps:
+            skipped.append(f"the class maps {', '.join(reversed(class_maps))}")
         reason = f"the last map, {height} x {width}, that alone separates the image from the scores"
         return position, reason + (f", before {' and '.join(reversed(skipped))}" if skipped else "")
     return len(cuts) - 1, "the last map that alone separates the image from the scores; all are class maps or poolings"

@@ -225,7 +225,7 @@ def test_export_then_explain(tmp_path):
     ]
     result = run(*arguments)
     assert result.exit_code == 0
-    assert "reproduce the model to" in result.stdout
+    assert "reproduce the model " in result.stdout
     assert json.loads((tmp_path / "bundle/bundle.json").read_text())["layer"]["name"] == "r1"
     assert run("explain", tmp_path / "bundle", SAMPLES / "star.png", "-t", "c", "-o", tmp_path / "out").exit_code == 0
     assert "replace it with --force" in one_line_error(run(*arguments))

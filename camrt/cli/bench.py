@@ -33,7 +33,7 @@ def bench(
     bundle: str, source: Path | None, image: str | None, runs: int, method: str, parameters: dict[str, str],
     providers: tuple[str, ...], max_masked_batch: int, threads: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure what an explanation costs over the bare forward passes it needs.
+    """Measure an explanation against its forward passes.
 
     Example:  camrt bench bundle --source model.onnx -p clusters=10
     """

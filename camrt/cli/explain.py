@@ -26,9 +26,9 @@ from camrt.photo import MAX_PIXELS
     "targets",
     multiple=True,
     metavar="CLASS",
-    help="Class name or index; may be repeated.  [default: the top class]",
+    help="Class index, name or synonym; may be repeated.  [default: the top class]",
 )
-@click.option("-n", "--top", type=click.IntRange(1), help="Explain the so many most probable classes.")
+@click.option("-n", "--top", type=click.IntRange(1), metavar="N", help="Explain the N most probable classes.")
 @method_options
 @click.option(
     "-o",

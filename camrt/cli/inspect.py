@@ -97,7 +97,7 @@ def bundle_facts(m: Manifest) -> dict[str, Any]:
         "output": f"{m.output!r}, {m.kind}{cut}",
         "labels": labels,
         "preprocess": f"resize {resize}, {p.interpolation}, {p.color}, scale {p.scale:.6g}, mean {list(p.mean)}, std {list(p.std)}",
-        "split error": f"{m.split.error:.3g} ({m.split.bound}; tolerance {m.split.tolerance:g}, largest logit {m.split.largest_logit:.3g})",
+        "reproduces": f"its source {m.split.verdict}",
         "gradients": "yes" if m.gradient_missing is None else f"no: {m.gradient_missing}",
         "weights": f"{len(m.weights)} tensors, {sum(w.length for w in m.weights) / 1e6:.2f} MB",
     }  # fmt: skip

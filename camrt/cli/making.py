@@ -44,7 +44,7 @@ def _read_numbers(_: click.Context, parameter: click.Parameter, text: str | None
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--output", metavar="NAME", help="The output to explain, where the model has several."),
+        click.option("--output", metavar="NAME", help="The model's output to explain, where it has several."),
         click.option("--size", callback=_read_size, metavar="N|HxW", help="Height and width of the input, for PyTorch (default 224) and where the model leaves them open."),
         click.option("--weights", metavar="FILE", help="State dict (.pt, .pth or .safetensors) for package.module:factory."),
     ):  # fmt: skip
@@ -136,4 +136,4 @@ def export(
         click.echo(json.dumps({"bundle": str(target), **manifest_json(manifest)}, indent=2, ensure_ascii=False))
         return
     click.echo(f"{target}: cut at {facts['layer']}\nfeatures {facts['features']}, {manifest.classes} classes")
-    click.echo(f"tail(head(x)) and the score graph reproduce the model to {manifest.split.error:.2g} ({manifest.split.bound}).")
+    click.echo(f"the parts and the score graph reproduce the model {manifest.split.verdict}")

@@ -10,6 +10,7 @@ import click
 from camrt.engine import MAX_MASKED_BATCH, MAX_THREADS
 from camrt.explainer import DEFAULT_METHOD, Explainer, load
 from camrt.photo import MAX_PIXELS
+from camrt.providers import NAMES
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,9 +21,9 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what `open_explainer` takes."""
     for option in (
-        click.option("--threads", type=click.IntRange(0, MAX_THREADS), default=0, show_default="one per core", help="Threads of one operator."),
+        click.option("--threads", type=click.IntRange(0, MAX_THREADS), default=0, help="Threads of one operator; 0 is one per core.", show_default=True),
         click.option("--max-masked-batch", type=click.IntRange(1), default=MAX_MASKED_BATCH, show_default=True, help="Most masked images in one call."),
-        click.option("--provider", "providers", multiple=True, metavar="NAME", help="Execution provider; several are tried in order.  [default: CUDA if installed, else the CPU]"),
+        click.option("--provider", "providers", multiple=True, metavar="NAME", help=f"Execution provider ({', '.join(NAMES)}); several are tried in order.  [default: CUDA if installed, else the CPU]"),
     ):  # fmt: skip
         command = option(command)
     return command

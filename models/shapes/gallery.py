@@ -40,7 +40,7 @@ def row(explainer: camrt.Explainer, names: list[str]) -> np.ndarray:
 
 def main() -> None:
     explainer = camrt.load(FOLDER, providers=["cpu"])
-    rows = [row(explainer, ["heart", "star", "circle"]), row(explainer, ["star_ring", "circle_triangle", "ring_arrow"])]
+    rows = [row(explainer, ["heart", "star", "circle"]), row(explainer, ["star_ring", "circle_triangle", "square_cross"])]
     cv2.imwrite(str(FOLDER / "gallery.png"), np.concatenate(rows)[..., ::-1])
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 Outline = np.ndarray  # (P, 2) float32, x right and y down, within the unit circle
 
-SAMPLES = ((910_000_002, 1), (910_000_009, 1), (910_000_003, 1), (920_000_001, 2), (920_000_004, 2), (920_000_003, 2))
+SAMPLES = ((910_000_002, 1), (910_000_009, 1), (910_000_003, 1), (920_000_001, 2), (920_000_030, 2), (920_000_003, 2))
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "arrow")
 
 

@@ -103,7 +103,7 @@ def test_a_bundle_can_be_moved(source, out):
 def test_the_steps_are_announced(source, out):
     steps: list[str] = []
     export(source, out / "bundle", overrides=SCALED, progress=steps.append)
-    assert steps == ["read", "write", "prove"]
+    assert steps == ["read", "cut", "prove", "write"]
 
 
 def test_a_layer_that_was_asked_for_is_recorded(source, out):

@@ -48,7 +48,7 @@ def test_class_maps_are_stepped_back_over():
         **HEADS,
     )
     assert layer.tensor == "fire"
-    assert layer.reason.endswith("before the closing Dropout 'drop' and the class maps 'maps' and the class maps 'active'")
+    assert layer.reason.endswith("before the class maps 'maps', 'active' and the closing Dropout 'drop'")
 
 
 def test_as_many_channels_as_classes_before_a_linear_layer_are_features():
