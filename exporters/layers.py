@@ -104,13 +104,24 @@ def list_layers(graph: Graph, image: str, logits: str) -> list[LayerChoice]:
                 )
             )  # fmt: skip
     if not cuts:
-        raise ExportError(
-            "No feature map (N, C, h, w) with h x w > 1 separates the image from the scores, so there is nothing to cluster. "
-            "Is this an image classifier?"
-        )
+        raise _nothing_to_cut(graph, image, logits)
     position, reason = _automatic(graph, logits, cuts, int(shapes[logits][1][1] or 0))
     best = cuts.pop(position)
     return [replace(best, reason=reason), *reversed(cuts)]
+
+
+def _nothing_to_cut(graph: Graph, image: str, logits: str) -> ExportError:
+    shapes = graph.shapes
+    kinds = {
+        element for t in separators(graph, image, logits) for element, shape in [shapes.get(t, (0, ()))] if len(shape) == 4
+    }
+    other = sorted(TensorProto.DataType.Name(kind) for kind in kinds - {0, TensorProto.FLOAT})
+    if other:
+        return ExportError(f"The feature maps are {', '.join(other)}; a cut needs float32. Export the model in float32.")
+    return ExportError(
+        "No feature map (N, C, h, w) with h x w > 1 separates the image from the scores, so there is nothing to cluster. "
+        "Is this an image classifier?"
+    )
 
 
 def _automatic(graph: Graph, logits: str, cuts: list[LayerChoice], classes: int) -> tuple[int, str]:

@@ -283,3 +283,12 @@ def test_a_one_by_two_map_can_be_cut():
         "p = AveragePool <kernel_shape = [16, 8], strides = [16, 8]> (x)  r = Relu (p)  f = Flatten (r)  scores = Gemm (f, m)"
     )
     assert find_layer(*view(graphs.parse(body, m=(6, 5))), "r", "m").shape == (3, 1, 2)
+
+
+def test_half_precision_inside_is_refused_by_name():
+    built = graphs.parse(
+        "y = Cast <to = 10> (x)  c = Conv (y, w)  p = GlobalAveragePool (c)  f = Flatten (p)  scores = Cast <to = 1> (f)",
+        w=np.ones((5, 3, 3, 3), np.float16),
+    )
+    with pytest.raises(ExportError, match="feature maps are FLOAT16; a cut needs float32"):
+        list_layers(*view(built))
