@@ -82,7 +82,8 @@ def explain(
         for line, is_error in lines:
             click.echo(line, err=is_error)
     if failures:
-        click.echo(f"{failures} of {len(images)} images could not be explained.", err=True)
+        if len(images) > 1:
+            click.echo(f"{failures} of {len(images)} images could not be explained.", err=True)
         sys.exit(1)
 
 
