@@ -26,7 +26,7 @@ def scaled(maps: torch.Tensor) -> torch.Tensor:
 
 
 def reference(explainer, x: np.ndarray, target: int, clusters: int, merge: str, score: str, baseline: str) -> np.ndarray:
-    """METHODS.md's five steps on one image, at full resolution: the merged map (H, W) before ReLU and N."""
+    """The five steps of the method on one image, at full resolution: the merged map (H, W) before ReLU and N."""
     engine = explainer.engine
     features = torch.from_numpy(engine.features(engine.put(x[None])).numpy()[0])
     labels = torch.from_numpy(kmeans(features.flatten(1).numpy(), clusters).labels)

@@ -79,7 +79,7 @@ def test_every_photo_is_explained_or_typed(exported, real):
             assert heatmap.any() == (target.outcome is camrt.Outcome.OK)
 
 
-def test_the_cut_is_where_the_design_says(real):
+def test_the_automatic_cut_is_the_last_map_before_classifier_and_pooling(real):
     choices = {name: layers(real / "models" / f"{name}.onnx")[0].tensor for name in MODELS}
     assert choices == {
         "mobilenet_v2_tv": "hardtanh_34",
