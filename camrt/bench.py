@@ -120,7 +120,7 @@ def bench(
         raise ParameterError(f"A photo of {full.shape[1]} x {full.shape[0]} pixels cannot be a JPEG. Take another for bench.")
     encoded = jpeg.tobytes()
 
-    floor, floor_of = _source_floor(explainer, source) if source else (_split_floor(explainer), "head → tail")
+    floor, floor_of = _source_floor(explainer, source) if source else (explainer.engine.forward, "head → tail")
     rng = np.random.default_rng(0)
     one = rng.standard_normal((1, *manifest.image.shape[1:]), np.float32)
     floor(one)
@@ -200,11 +200,6 @@ def _source_floor(explainer: Explainer, source: Path) -> tuple[Callable[[np.ndar
             "Leave out --source: head → tail is measured instead."
         )
     return lambda x: session.run(None, {image.name: x}), source.name
-
-
-def _split_floor(explainer: Explainer) -> Callable[[np.ndarray], Any]:
-    engine = explainer.engine
-    return lambda x: engine.logits(engine.features(engine.put(x)))
 
 
 def _peak_memory() -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from camrt.bundle import Bundle
-from camrt.errors import BundleError, DeviceMemoryError, ParameterError
+from camrt.errors import BundleError, DeviceMemoryError, ParameterError, one_line
 from camrt.manifest import Tensor
 from camrt.providers import CUDA_FAMILY, Choice, OrtValue, Session, choose, is_out_of_memory, open_session
 
@@ -62,8 +62,8 @@ class Engine:
         max_masked_batch: int = MAX_MASKED_BATCH,
         threads: int = 0,
     ):
-        _check_count("max_masked_batch", max_masked_batch, 1, 1 << 20)
-        _check_count("threads", threads, 0, MAX_THREADS)
+        check_count("max_masked_batch", max_masked_batch, 1, 1 << 20)
+        check_count("threads", threads, 0, MAX_THREADS)
         self.bundle = bundle
         self.max_masked_batch = max_masked_batch
         self.choice = choose(providers)
@@ -73,11 +73,9 @@ class Engine:
         self._black: np.ndarray | None = None
         manifest = bundle.manifest
         self._head, self.provider = self._open("head", (manifest.image,), manifest.features)
-        if self.provider != self.choice.names[0]:  # reported once; the other sessions take what really runs
+        self.fell_back = self.provider != self.choice.names[0]
+        if self.fell_back:  # reported once; the other sessions take what really runs
             self.choice = Choice((self.provider,), explicit=True)
-            self.fell_back = True
-        else:
-            self.fell_back = False
         self._tail, _ = self._open("tail", (manifest.features,), manifest.output)
         self._device = "cuda" if self.provider in CUDA_FAMILY else "cpu"
 
@@ -98,12 +96,16 @@ class Engine:
             raise BundleError(f"tail.onnx gave {logits.shape[1:]} scores, bundle.json says {self.bundle.manifest.classes}.")
         return logits
 
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Run head and tail: (N, 3, H, W) → (N, L)."""
+        return self.logits(self.features(self.put(x)))
+
     def black_logits(self) -> np.ndarray:
         """Return the logits (L,) of the black baseline, computed once."""
         with self._lock:
             if self._black is None:
                 zeros = np.zeros((1, *self.bundle.manifest.image.shape[1:]), np.float32)
-                self._black = self.logits(self.features(self.put(zeros)))[0]
+                self._black = self.forward(zeros)[0]
             return self._black
 
     def masked_logits(self, image: OrtValue, baseline: OrtValue, maps: np.ndarray, normalise: bool = True) -> Masked:
@@ -155,7 +157,7 @@ class Engine:
         try:
             session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common public base
-            text = " ".join(str(error).split())[:300]
+            text = one_line(error)
             if is_out_of_memory(error):
                 raise DeviceMemoryError(f"{self.provider} has no memory left: {text}") from error
             raise BundleError(f"A graph of {self.bundle.folder} failed on {self.provider}: {text}") from error
@@ -192,6 +194,7 @@ def _check_interface(file: str, side: str, found: Sequence[Any], expected: Seque
             raise BundleError(f"{file}: {f.name} is {f.type}, a bundle has {wanted} there. Export the model again.")
 
 
-def _check_count(name: str, value: Any, least: int, most: int) -> None:
+def check_count(name: str, value: Any, least: int, most: int) -> None:
+    """Refuse, as a ParameterError, what is no whole number within the limits."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= most:
         raise ParameterError(f"{name} must be a whole number from {least} to {most}, got {value!r}.")

@@ -72,3 +72,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     nearest = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
     return f" Did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return an exception's text on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -14,7 +14,7 @@ import numpy as np
 
 from camrt.bundle import open_bundle
 from camrt.case import Case, probabilities
-from camrt.engine import MAX_MASKED_BATCH, Engine
+from camrt.engine import MAX_MASKED_BATCH, Engine, check_count
 from camrt.errors import ParameterError, UnknownTarget, did_you_mean
 from camrt.explanation import Explanation, Run, Target
 from camrt.heatmap import Outcome, outcomes
@@ -190,8 +190,7 @@ class Explainer:
             return [self.class_index(t) for t in listed]
         if top is None:
             return 1
-        if not isinstance(top, int | np.integer) or isinstance(top, bool) or not 1 <= top <= self.manifest.classes:
-            raise ParameterError(f"top must be a whole number from 1 to {self.manifest.classes}, got {top!r}.")
+        check_count("top", top, 1, self.manifest.classes)
         return int(top)
 
     def class_index(self, target: int | str) -> int:
@@ -212,8 +211,7 @@ class Explainer:
                 raise UnknownTarget(f"{target!r} is the name of {len(matches)} classes: {listed}. Give the index.")
             if not re.fullmatch(r"\s*-?[0-9]{1,18}\s*", target):
                 names = [name.strip() for label in labels for name in label.split(",")]
-                some = ", ".join(label.split(",")[0] for label in labels[:8]) + (", …" if classes > 8 else "")
-                known = f" Its {classes} classes: {some}; camrt info --json lists all."
+                known = f" Its {classes} classes: {self.manifest.some_labels}; camrt info --json lists all."
                 advice = did_you_mean(target, names) + known if labels else " The bundle has no labels; give an index."
                 raise UnknownTarget(f"{self.manifest.name} has no class {target!r}.{advice}")
             target = int(target)

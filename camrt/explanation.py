@@ -18,6 +18,7 @@ from camrt.errors import ExplanationError, ParameterError
 from camrt.files import write_together
 from camrt.heatmap import Outcome, heatmap
 from camrt.image import Geometry, restore
+from camrt.manifest import first_name
 from camrt.photo import Photo
 from camrt.render import encode_png, overlay
 
@@ -45,7 +46,7 @@ class Target:
     @property
     def name(self) -> str:
         """Return the first of the label's comma-separated names."""
-        return self.label.split(",")[0].strip() or str(self.index)
+        return first_name(self.label) or str(self.index)
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,15 @@ class Geometry:
 
     def seen(self) -> np.ndarray:
         """Return (H0, W0) bool: the photo's pixels whose centres the network saw."""
-        rows, columns = (
-            (lambda centres: (centres >= start) & (centres < start + window))((np.arange(n) + 0.5) * resized / n)
-            for n, resized, start, window in zip(self.photo, self.resized, (self.top, self.left), self.network, strict=True)
-        )
-        return rows[:, None] & columns[None, :]
+        rows = _inside(self.photo[0], self.resized[0], self.top, self.network[0])
+        columns = _inside(self.photo[1], self.resized[1], self.left, self.network[1])
+        return np.asarray(rows[:, None] & columns[None, :])
+
+
+def _inside(n: int, resized: int, start: int, window: int) -> np.ndarray:
+    """Return (n,) bool: the pixels whose centres, resized, lie in the window."""
+    centres = (np.arange(n) + 0.5) * resized / n
+    return np.asarray((centres >= start) & (centres < start + window))
 
 
 def geometry(photo: tuple[int, int], preprocess: Preprocess) -> Geometry:
@@ -62,9 +66,8 @@ def geometry(photo: tuple[int, int], preprocess: Preprocess) -> Geometry:
         ratio = min(height / photo[0], width / photo[1])
         resized = (max(1, round(photo[0] * ratio)), max(1, round(photo[1] * ratio)))
     elif isinstance(preprocess.resize, int):
-        ratio = preprocess.resize / min(photo)
-        resized = (max(preprocess.resize, round(photo[0] * ratio)), max(preprocess.resize, round(photo[1] * ratio)))
-        resized = (resized[0], preprocess.resize) if photo[0] >= photo[1] else (preprocess.resize, resized[1])
+        longer = max(preprocess.resize, round(max(photo) * preprocess.resize / min(photo)))
+        resized = (longer, preprocess.resize) if photo[0] >= photo[1] else (preprocess.resize, longer)
     else:
         assert isinstance(preprocess.resize, tuple)
         resized = (preprocess.resize[1], preprocess.resize[0])

@@ -19,6 +19,7 @@ VERSION = 1
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 GRAPHS = ("head", "tail", "gradient", "score")  # each NAME.onnx; gradient may be missing
+FILES = frozenset({WEIGHTS, *(f"{graph}.onnx" for graph in GRAPHS)})  # what may lie beside bundle.json
 REQUIRED = ("head.onnx", "tail.onnx", "score.onnx", WEIGHTS)
 KINDS = ("logits", "probabilities", "sigmoid", "scores")
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "int8": 1, "uint8": 1, "int32": 4, "int64": 8}
@@ -143,6 +144,11 @@ class Manifest:
     def size(self) -> tuple[int, int]:
         """Height and width of the network's input."""
         return self.image.shape[2], self.image.shape[3]
+
+    @property
+    def some_labels(self) -> str:
+        """The names of the first eight classes: "tench, goldfish, …"; empty without labels."""
+        return ", ".join(map(first_name, self.labels[:8])) + (", …" if len(self.labels) > 8 else "")
 
     def label(self, index: int) -> str:
         """Return the class's label, its index as text where the bundle has no labels."""
@@ -276,15 +282,23 @@ def _read_weight(table: Table) -> Weight:
 
 def _read_files(table: Table) -> dict[str, str]:
     files = {name: table.text(name) for name in table.values}
-    allowed = {f"{graph}.onnx" for graph in GRAPHS} | {WEIGHTS}
     for name, digest in files.items():
-        if name not in allowed:
+        if name not in FILES:
             raise BundleError(
-                f"{table.where}: 'files' names {name!r}; a bundle holds only {', '.join(sorted(allowed))} beside {MANIFEST}."
+                f"{table.where}: 'files' names {name!r}; a bundle holds only {', '.join(sorted(FILES))} beside {MANIFEST}."
             )
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
             raise table.refuse(name, "a SHA-256 in hexadecimal", digest)
     return files
+
+
+def first_name(label: str) -> str:
+    """Return the first of a label's comma-separated names.
+
+    >>> first_name("tench, Tinca tinca")
+    'tench'
+    """
+    return label.split(",")[0].strip()
 
 
 def match_label(labels: Sequence[str], text: str) -> list[int]:

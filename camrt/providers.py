@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from camrt import ONNXRUNTIME_CAME_FIRST, __version__
-from camrt.errors import BundleError, ProviderError, did_you_mean
+from camrt.errors import BundleError, ProviderError, did_you_mean, one_line
 
 try:
     import onnxruntime as ort
@@ -132,7 +132,7 @@ def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: st
 
 
 def _refusal(name: str, choice: Choice, error: Exception) -> Exception:
-    text = " ".join(str(error).split())[:300]
+    text = one_line(error)
     if choice.names[0] != "cpu" and "ExecutionProvider" in text:
         return ProviderError(f"Provider {choice.names[0]!r} did not start: {text}. {INSTALL.get(choice.names[0], '')}")
     return BundleError(f"{runtime()} cannot open {name}: {text} Update ONNX Runtime, or export the model again.")

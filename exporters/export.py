@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from camrt import __version__
-from camrt.errors import ExportError, did_you_mean
+from camrt.errors import ExportError, did_you_mean, one_line
 from camrt.files import sha256_of
 from camrt.manifest import KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Tensor, Weight
 from camrt.preprocess import Preprocess
 from camrt.table import is_text
-from exporters.graph import Graph, one_line
+from exporters.graph import Graph
 from exporters.labels import read_labels
 from exporters.layers import AUTO, LayerChoice, find_layer, list_layers
 from exporters.passes import Normal, normalise
 from exporters.preprocessing import settle_preprocess
-from exporters.proof import Reference, onnx_reference, output_kind, output_step, prove
+from exporters.proof import Reference, ask, kind_before, onnx_reference, output_kind, output_step, prove
 from exporters.source import SourceModel, read_source
 from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, head, rename_interface, score, tail, to_model
 from exporters.target import check_target, move_into_place
@@ -135,7 +135,8 @@ def export(
         table = _write_graphs(beside, whole, cuts)
         progress("prove")
         reference, activation = _reference(prepared)
-        split = prove(beside, chosen, reference, activation, output_step(whole, LOGITS))
+        answers = ask(reference, chosen)
+        split = prove(beside, answers, activation, output_step(whole, LOGITS))
         manifest = Manifest(
             name=name or target.name,
             source=_provenance(prepared.source),
@@ -143,7 +144,7 @@ def export(
             image=Tensor(IMAGE, (-1, *shapes.image)),
             features=Tensor(FEATURES, (-1, *shapes.features)),
             output=Tensor(LOGITS, (-1, shapes.classes)),
-            kind=kind if kind != AUTO else output_kind(chosen, reference, normal.activation),
+            kind=kind if kind != AUTO else output_kind(answers, normal.activation),
             activation=normal.activation,
             labels=names,
             preprocess=chosen,
@@ -211,8 +212,7 @@ def _reference(prepared: Prepared) -> tuple[Reference, str | None]:
 def _check_kind(kind: str, activation: str | None) -> None:
     if kind not in (AUTO, *KINDS):
         raise ExportError(f"kind must be one of {', '.join((AUTO, *KINDS))}, got {kind!r}.{did_you_mean(kind, KINDS)}")
-    cut = "sigmoid" if activation == "Sigmoid" else "logits"
-    if activation is not None and kind not in (AUTO, cut):
+    if activation is not None and kind not in (AUTO, cut := kind_before(activation)):
         raise ExportError(
             f"kind is {kind!r}, but the model ends in {activation}, which is cut off, so that its output is {cut!r}. "
             "Leave out --kind."

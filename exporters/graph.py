@@ -9,7 +9,7 @@ from functools import cached_property
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from camrt.errors import ExportError
+from camrt.errors import ExportError, one_line
 
 Shape = tuple[int | str | None, ...]
 
@@ -135,9 +135,3 @@ def fresh_names(model: ModelProto, prefix: str) -> Iterator[str]:
         number += 1
         if name not in used:
             yield name
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """Return an exception's text on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"

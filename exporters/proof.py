@@ -13,17 +13,20 @@ import onnx
 from onnx import ModelProto, numpy_helper
 
 from camrt.case import probabilities
-from camrt.errors import BundleError, ExportError
+from camrt.errors import BundleError, ExportError, one_line
 from camrt.manifest import Split
 from camrt.preprocess import Preprocess
 from camrt.providers import Choice, Session, open_session, runtime
-from exporters.graph import Graph, fitting_ir, one_line
+from exporters.graph import Graph, fitting_ir
 
 TOLERANCE = 1e-4  # float32
 SEED = 0
 NOISE_IMAGES = 3
 
 Reference = Callable[[np.ndarray], np.ndarray]  # (N, 3, H, W) → logits (N, L)
+Answers = dict[
+    str, tuple[np.ndarray, np.ndarray]
+]  # for each kind of input: images (N, 3, H, W) and the source's outputs (N, L)
 
 
 def test_images(preprocess: Preprocess) -> dict[str, np.ndarray]:
@@ -60,19 +63,21 @@ def onnx_reference(source: ModelProto, output: str) -> Reference:
     return run
 
 
-def prove(
-    folder: Path, preprocess: Preprocess, reference: Reference, activation: str | None, step: float | None = None
-) -> Split:
+def ask(reference: Reference, preprocess: Preprocess) -> Answers:
+    """Return what the source says to every test image."""
+    return {name: (x, reference(x)) for name, x in test_images(preprocess).items()}
+
+
+def prove(folder: Path, answers: Answers, activation: str | None, step: float | None = None) -> Split:
     """Return how well the graphs in `folder` reproduce the source.
 
     Parameters
     ----------
     folder : Path
-    preprocess : Preprocess
-    reference : Reference
-        The source.
+    answers : Answers
+        The source's.
     activation : str or None
-        What the reference applies to its logits, and the graphs leave out.
+        What the source applies to its logits, and the graphs leave out.
     step : float, optional
         The output step of a quantised model, which is then the tolerance.
 
@@ -84,8 +89,7 @@ def prove(
     sessions = {name: _session(folder / f"{name}.onnx", f"{name}.onnx") for name in ("head", "tail", "score")}
     errors: dict[str, float] = {}
     skipped, largest = [], 0.0
-    for name, x in test_images(preprocess).items():
-        expected = reference(x)
+    for name, (x, expected) in answers.items():
         if not np.isfinite(expected).all():
             skipped.append(name)
             continue
@@ -117,14 +121,19 @@ def _activate(logits: np.ndarray, activation: str | None) -> np.ndarray:
     if activation == "LogSoftmax":
         shifted = logits - logits.max(axis=-1, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-    return probabilities(logits, "sigmoid" if activation == "Sigmoid" else "logits")
+    return probabilities(logits, kind_before(activation))
 
 
-def output_kind(preprocess: Preprocess, reference: Reference, activation: str | None) -> str:
+def kind_before(activation: str) -> str:
+    """Return what stands before an activation: the kind of output that is left when it is cut off."""
+    return "sigmoid" if activation == "Sigmoid" else "logits"
+
+
+def output_kind(answers: Answers, activation: str | None) -> str:
     """Return what the outputs are, by the activation that was cut off, else by looking at them."""
     if activation is not None:
-        return "sigmoid" if activation == "Sigmoid" else "logits"
-    outputs = reference(test_images(preprocess)["noise"])
+        return kind_before(activation)
+    _, outputs = answers["noise"]
     distribution = bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
     return "probabilities" if distribution else "logits"
 

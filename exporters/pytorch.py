@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from camrt.errors import ExportError
-from exporters.graph import one_line
+from camrt.errors import ExportError, one_line
 from exporters.proof import Reference
 from exporters.source import SourceModel
 

@@ -11,9 +11,8 @@ from typing import Any
 import onnx
 from onnx import ModelProto
 
-from camrt.errors import ExportError
+from camrt.errors import ExportError, one_line
 from camrt.files import read_regular
-from exporters.graph import one_line
 from exporters.proof import Reference
 
 MAX_ONNX = (2 << 30) - 1  # bytes; protobuf's own limit, larger models keep their weights beside the file

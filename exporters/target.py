@@ -8,9 +8,7 @@ from pathlib import Path
 
 from camrt.errors import ExportError
 from camrt.files import MAX_TEXT, read_regular
-from camrt.manifest import FORMAT, GRAPHS, MANIFEST, WEIGHTS
-
-BUNDLE_FILES = {MANIFEST, WEIGHTS, *(f"{graph}.onnx" for graph in GRAPHS)}
+from camrt.manifest import FILES, FORMAT, MANIFEST
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -18,7 +16,9 @@ def check_target(target: Path, force: bool) -> None:
     try:
         if not target.exists() or (target.is_dir() and not any(target.iterdir())):
             return
-        others = sorted({path.name for path in target.iterdir()} - BUNDLE_FILES) if target.is_dir() else ["a file's content"]
+        others = (
+            sorted({path.name for path in target.iterdir()} - {MANIFEST, *FILES}) if target.is_dir() else ["a file's content"]
+        )
     except OSError as error:
         raise ExportError(f"{target}: cannot be looked at ({error.strerror}). Choose another folder with -o.") from None
     if others or not _is_manifest(target / MANIFEST):

@@ -76,17 +76,8 @@ def manifest_json(manifest: Manifest) -> dict[str, Any]:
 def bundle_facts(m: Manifest) -> dict[str, Any]:
     """Return what a person wants to know about a bundle, name by name."""
     p = m.preprocess
-    resize = (
-        p.resize
-        if isinstance(p.resize, str)
-        else f"shorter side {p.resize}"
-        if isinstance(p.resize, int)
-        else f"{p.resize[0]}x{p.resize[1]}"
-    )
+    resize = f"shorter side {p.resize}" if isinstance(p.resize, int) else p.to_json()["resize"]
     cut = f", {m.activation} cut off" if m.activation else ""
-    labels = (
-        f"{', '.join(label.split(',')[0] for label in m.labels[:8])}{', …' if m.classes > 8 else ''}" if m.labels else "none"
-    )
     return {
         "name": m.name,
         "source": f"{m.source.file} ({m.source.producer or 'producer unknown'}), SHA-256 {m.source.sha256[:16]}…",
@@ -95,7 +86,7 @@ def bundle_facts(m: Manifest) -> dict[str, Any]:
         "image": repr(m.image),
         "features": repr(m.features),
         "output": f"{m.output!r}, {m.kind}{cut}",
-        "labels": labels,
+        "labels": m.some_labels or "none",
         "preprocess": f"resize {resize}, {p.interpolation}, {p.color}, scale {p.scale:.6g}, mean {list(p.mean)}, std {list(p.std)}",
         "reproduces": f"its source {m.split.verdict}",
         "gradients": "yes" if m.gradient_missing is None else f"no: {m.gradient_missing}",

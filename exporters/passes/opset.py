@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import onnx.version_converter
 
-from camrt.errors import ExportError
-from exporters.graph import one_line, opset
+from camrt.errors import ExportError, one_line
+from exporters.graph import opset
 
 if TYPE_CHECKING:
     from exporters.passes import Normal

@@ -37,8 +37,7 @@ VARIANTS = [
 
 
 def score(explainer: Explainer, batch: np.ndarray, target: int) -> np.ndarray:
-    engine = explainer.engine
-    return probabilities(engine.logits(engine.features(engine.put(batch))), explainer.manifest.kind)[:, target]
+    return probabilities(explainer.engine.forward(batch), explainer.manifest.kind)[:, target]
 
 
 def curve(explainer: Explainer, start: np.ndarray, end: np.ndarray, heatmap: np.ndarray, target: int) -> float:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from camrt.errors import ExportError
-from exporters.graph import Graph, attribute, describe, fresh_names, node_inputs, one_line, opset
+from camrt.errors import ExportError, one_line
+from exporters.graph import Graph, attribute, describe, fresh_names, node_inputs, opset
 from tests import graphs
 
 
