@@ -10,6 +10,7 @@ CamrtError
 ├── ParameterError     an argument is outside what is allowed
 │   ├── UnknownMethod  no method has this name
 │   └── UnknownTarget  no class has this name or index
+├── MethodUnavailable  what a method needs is not there
 └── ExplanationError   an explanation cannot be written
 """
 
@@ -57,6 +58,10 @@ class UnknownMethod(ParameterError):
 
 class UnknownTarget(ParameterError):
     """No class has this name or index."""
+
+
+class MethodUnavailable(CamrtError):
+    """What a method needs is not there: gradients in the bundle, a tail of the right form, an optional package."""
 
 
 class ExplanationError(CamrtError):

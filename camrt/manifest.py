@@ -119,6 +119,8 @@ class Manifest:
         One per class, or empty.
     gradient_missing : str or None
         Why there is no gradient.onnx.
+    gradient_error : float or None
+        How far its gradient was from central differences of the tail, relative; None where they cannot tell.
     """
 
     name: str
@@ -133,6 +135,7 @@ class Manifest:
     preprocess: Preprocess
     split: Split
     gradient_missing: str | None
+    gradient_error: float | None
     weights: tuple[Weight, ...]
     files: Mapping[str, str]
 
@@ -170,7 +173,7 @@ class Manifest:
             "labels": list(self.labels),
             "preprocess": self.preprocess.to_json(),
             "split": {**vars(self.split), "errors": dict(self.split.errors), "skipped": list(self.split.skipped)},
-            "gradient": {"missing": self.gradient_missing},
+            "gradient": {"missing": self.gradient_missing, "error": self.gradient_error},
             "files": dict(self.files),
             "weights": [{**vars(w), "shape": list(w.shape), "graphs": list(w.graphs)} for w in self.weights],
         }
@@ -199,7 +202,7 @@ class Manifest:
         tensors, output, gradient = (table.table(key) for key in ("tensors", "output", "gradient"))
         tensors.only("image", "features", "output")
         output.only("kind", "activation")
-        gradient.only("missing")
+        gradient.only("missing", "error")
         manifest = cls(
             name=table.text("name"),
             source=_read_source(table.table("source")),
@@ -213,6 +216,7 @@ class Manifest:
             preprocess=Preprocess.from_json(table.table("preprocess")),
             split=_read_split(table.table("split")),
             gradient_missing=_optional_text(gradient, "missing"),
+            gradient_error=gradient.number("error") if "error" in gradient else None,
             weights=tuple(_read_weight(entry) for entry in table.tables("weights")),
             files=_read_files(table.table("files")),
         )

@@ -124,7 +124,9 @@ def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: st
     try:
         session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
-        raise _refusal(name or str(model), choice, error) from error
+        # The message is written with the model's name, and may be kept where a passing folder means nothing.
+        told = str(error).replace(f"{model.parent}/", "") if isinstance(model, Path) else str(error)
+        raise _refusal(name or str(model), choice, RuntimeError(told)) from error
     running = SHORT.get(session.get_providers()[0], session.get_providers()[0])
     if running != choice.names[0]:
         _report_fallback(choice, running)

@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,28 @@ from camrt.files import sha256_of
 from camrt.manifest import KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Tensor, Weight
 from camrt.preprocess import Preprocess
 from camrt.table import is_text
+from exporters.gradient import gradient
 from exporters.graph import Graph
 from exporters.labels import read_labels
 from exporters.layers import AUTO, LayerChoice, find_layer, list_layers
 from exporters.passes import Normal, normalise
 from exporters.preprocessing import settle_preprocess
-from exporters.proof import Reference, ask, kind_before, onnx_reference, output_kind, output_step, prove
+from exporters.proof import (
+    Answers,
+    Reference,
+    ask,
+    kind_before,
+    onnx_reference,
+    output_kind,
+    output_step,
+    prove,
+    prove_gradient,
+)
 from exporters.source import SourceModel, read_source
 from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, head, rename_interface, score, tail, to_model
 from exporters.target import check_target, move_into_place
+from exporters.vjps import NoGradient
 from exporters.weights import write_weights
-
-NO_GRADIENT = f"camrt {__version__} writes no gradient graphs"
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ def export(
 
     rename_interface(normal.model, normal.image, choice.tensor, normal.logits)
     whole = Graph(normal.model)
-    cuts = {"head": head(whole, shapes), "tail": tail(whole, shapes), "score": score(whole, shapes)}
+    cuts, no_gradient = _cuts(whole, shapes)
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
         beside.mkdir(parents=True)
@@ -137,6 +147,11 @@ def export(
         reference, activation = _reference(prepared)
         answers = ask(reference, chosen)
         split = prove(beside, answers, activation, output_step(whole, LOGITS))
+        gradient_error = None
+        if no_gradient is None:
+            no_gradient, gradient_error = _judge_gradient(beside, answers, cuts)
+        if no_gradient is not None:
+            table = tuple(replace(w, graphs=tuple(g for g in w.graphs if g != "gradient")) for w in table)
         manifest = Manifest(
             name=name or target.name,
             source=_provenance(prepared.source),
@@ -149,7 +164,8 @@ def export(
             labels=names,
             preprocess=chosen,
             split=split,
-            gradient_missing=NO_GRADIENT,
+            gradient_missing=no_gradient,
+            gradient_error=gradient_error,
             weights=table,
             files={path.name: sha256_of(path) for path in sorted(beside.iterdir())},
         )
@@ -182,6 +198,24 @@ def _shapes(graph: Graph, normal: Normal, choice: LayerChoice) -> Shapes:
     (_, image), (_, logits) = graph.shapes[normal.image], graph.shapes[normal.logits]
     channels, height, width, classes = (d for d in (*image[1:], logits[1]) if isinstance(d, int))
     return Shapes((channels, height, width), choice.shape, classes)
+
+
+def _cuts(graph: Graph, shapes: Shapes) -> tuple[dict[str, Cut], str | None]:
+    """Return the bundle's graphs, and why the gradient's is not among them."""
+    cuts = {"head": head(graph, shapes), "tail": tail(graph, shapes), "score": score(graph, shapes)}
+    try:
+        return cuts | {"gradient": gradient(graph, shapes)}, None
+    except NoGradient as reason:
+        return cuts, str(reason)
+
+
+def _judge_gradient(folder: Path, answers: Answers, cuts: Mapping[str, Cut]) -> tuple[str | None, float | None]:
+    """Return why gradient.onnx cannot be trusted, and then take it away; and how far it is from the tail's own slope."""
+    try:
+        return None, prove_gradient(folder, answers, smooth=not cuts["tail"].has("QuantizeLinear"))
+    except NoGradient as reason:
+        (folder / "gradient.onnx").unlink()
+        return str(reason), None
 
 
 def _write_graphs(folder: Path, graph: Graph, cuts: Mapping[str, Cut]) -> tuple[Weight, ...]:

@@ -12,6 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from camrt.errors import ExportError, one_line
 
 Shape = tuple[int | str | None, ...]
+STANDARD = ("", "ai.onnx")  # the domain of the standard operators has two names
 
 
 def node_inputs(node: NodeProto) -> list[str]:
@@ -90,6 +91,14 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[str, tuple[int, Shape]]:
     return value.name, (tensor.elem_type, tuple(dims))
 
 
+def output_quantiser(graph: Graph, logits: str) -> NodeProto | None:
+    """Return the QuantizeLinear that rounds the logits themselves; None for a model that does not end in one."""
+    node = graph.node_of(logits)
+    while node is not None and node.op_type in ("DequantizeLinear", "Identity", "Flatten", "Reshape"):
+        node = graph.node_of(node.input[0])
+    return node if node is not None and node.op_type == "QuantizeLinear" else None
+
+
 def attribute(node: NodeProto, name: str, default: object = None) -> object:
     """Return a node's attribute as a Python value."""
     for entry in node.attribute:
@@ -108,7 +117,7 @@ def fitting_ir(model: ModelProto) -> int:
 
 def opset(model: ModelProto) -> int:
     """Return the version of the standard operators that a model uses."""
-    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    return max((o.version for o in model.opset_import if o.domain in STANDARD), default=1)
 
 
 def subgraphs(node: NodeProto) -> list[GraphProto]:

@@ -1,6 +1,9 @@
 """Prove a split: tail(head(x)) and the score graph must reproduce the source on seeded noise and on extreme images.
 
 max|Δ| ≤ tol · max(1, max|z|)
+
+The gradient graph must give the slope that the tail's own values have: along v = g / ‖g‖, g = Jᵀu, the central difference
+⟨u, f(A + εv) − f(A − εv)⟩ / 2ε is ‖g‖.
 """
 
 from __future__ import annotations
@@ -17,11 +20,15 @@ from camrt.errors import BundleError, ExportError, one_line
 from camrt.manifest import Split
 from camrt.preprocess import Preprocess
 from camrt.providers import Choice, Session, open_session, runtime
-from exporters.graph import Graph, fitting_ir
+from exporters.graph import Graph, fitting_ir, output_quantiser
+from exporters.vjps import NoGradient
 
 TOLERANCE = 1e-4  # float32
 SEED = 0
 NOISE_IMAGES = 3
+SLOPE_TOLERANCE = 0.02  # of the gradient; wrong rules are off by far more, central differences in float32 by 0.005 at most
+STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # ε over ‖A‖: a linear tail wants long steps, one with many kinks short ones
+JITTER = 0.01  # of the features' spread: moves them off the kinks that lie at exact ties, such as equal zeros under a MaxPool
 
 Reference = Callable[[np.ndarray], np.ndarray]  # (N, 3, H, W) → logits (N, L)
 Answers = dict[
@@ -115,6 +122,56 @@ def prove(folder: Path, answers: Answers, activation: str | None, step: float | 
     return Split(TOLERANCE if step is None else step, bound, errors, largest, tuple(skipped))
 
 
+def prove_gradient(folder: Path, answers: Answers, smooth: bool) -> float | None:
+    """Return how far gradient.onnx is from the tail's central differences, relative; None where they cannot tell.
+
+    Parameters
+    ----------
+    folder : Path
+    answers : Answers
+        The source's; the noise images are taken.
+    smooth : bool
+        The tail has slopes.  A quantised one is a staircase, whose gradient is another thing by design.
+
+    Raises
+    ------
+    NoGradient
+        ONNX Runtime cannot run the graph, or it gives NaN, or another slope.
+    """
+    try:
+        sessions = {name: _session(folder / f"{name}.onnx", f"{name}.onnx") for name in ("head", "tail", "gradient")}
+        rng = np.random.default_rng(SEED)
+        features = _run(sessions["head"], {"image": answers["noise"][0][:1]}, "head.onnx")
+        moved = features + (JITTER * features.std(dtype=np.float64) * rng.standard_normal(features.shape)).astype(np.float32)
+        logits = _run(sessions["tail"], {"features": moved}, "tail.onnx")
+        if not np.isfinite(logits).all():
+            return None
+        u = rng.standard_normal(logits.shape).astype(np.float32)
+        g = _run(sessions["gradient"], {"features": moved, "cotangent": u}, "gradient.onnx")
+    except ExportError as error:
+        raise NoGradient(str(error)) from None
+    if g.shape != features.shape or not np.isfinite(g).all():
+        raise NoGradient("the gradient graph gives NaN or infinity on noise")
+    slope = float(np.sqrt(np.square(g, dtype=np.float64).sum()))
+    if not smooth or slope == 0:
+        return None
+    error = min(
+        abs(_central_difference(sessions["tail"], moved, (g / slope).astype(np.float32), u, step) / slope - 1) for step in STEPS
+    )
+    if not error <= SLOPE_TOLERANCE:
+        raise NoGradient(
+            f"the gradient graph differs from the slope of the tail by {error:.2g} of it, allowed is {SLOPE_TOLERANCE:g}"
+        )
+    return error
+
+
+def _central_difference(tail: Session, features: np.ndarray, v: np.ndarray, u: np.ndarray, step: float) -> float:
+    """Return the slope of ⟨u, tail⟩ along v, by two values `step` · ‖A‖ to both sides."""
+    length = np.float32(step * max(1e-6, float(np.linalg.norm(features.astype(np.float64)))))
+    after, before = (_run(tail, {"features": features + sign * length * v}, "tail.onnx") for sign in (1, -1))
+    return float((u * (after.astype(np.float64) - before)).sum() / (2 * length))
+
+
 def _activate(logits: np.ndarray, activation: str | None) -> np.ndarray:
     if activation is None:
         return logits
@@ -150,10 +207,8 @@ def _check(name: str, found: tuple[np.floating, np.floating], allowed: float, st
 
 def output_step(graph: Graph, logits: str) -> float | None:
     """Return the step of the last QuantizeLinear before the logits; None for a model that does not end in one."""
-    node = graph.node_of(logits)
-    while node is not None and node.op_type in ("DequantizeLinear", "Identity", "Flatten", "Reshape"):
-        node = graph.node_of(node.input[0])
-    if node is None or node.op_type != "QuantizeLinear" or node.input[1] not in graph.initializers:
+    node = output_quantiser(graph, logits)
+    if node is None or node.input[1] not in graph.initializers:
         return None
     return float(numpy_helper.to_array(graph.initializers[node.input[1]]).max())
 

@@ -11,12 +11,13 @@ from camrt.errors import ExportError
 from camrt.image import FLAT
 from camrt.manifest import Weight
 from exporters.emitter import Emitter
-from exporters.graph import Graph, all_names, fitting_ir, node_inputs, opset, subgraphs
+from exporters.graph import STANDARD, Graph, all_names, fitting_ir, node_inputs, opset, subgraphs
 from exporters.weights import external
 
 IMAGE, FEATURES, LOGITS = "image", "features", "logits"
 BASELINE, MAPS, NORMALISE = "baseline", "maps", "normalise"
-PREFIX = "camrt"  # of every tensor that the score graph adds
+COTANGENT, GRADIENTS = "cotangent", "gradients"
+PREFIX = "camrt"  # of every tensor that the score and gradient graphs add
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,17 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Cut:
-    """A graph of the bundle before its weights have a place: nodes, added constants, interface."""
+    """A graph of the bundle before its weights have a place: nodes, added constants, interface, the least opset it needs."""
 
     nodes: list[NodeProto]
     constants: list[TensorProto]
     inputs: list[ValueInfoProto]
     output: ValueInfoProto
+    least_opset: int = 0
+
+    def has(self, operator: str) -> bool:
+        """Tell whether a node of that operator is in the graph."""
+        return any(node.op_type == operator for node in self.nodes)
 
     def reads(self, graph: Graph) -> set[str]:
         """Return the model's initializers that this graph reads."""
@@ -45,7 +51,7 @@ class Cut:
 def rename_interface(model: ModelProto, image: str, features: str, logits: str) -> None:
     """Call the three tensors image, features and logits everywhere, and whatever else has such a name something else."""
     roles = {image: IMAGE, features: FEATURES, logits: LOGITS}
-    taken = {IMAGE, FEATURES, LOGITS, BASELINE, MAPS, NORMALISE}
+    taken = {IMAGE, FEATURES, LOGITS, BASELINE, MAPS, NORMALISE, COTANGENT, GRADIENTS}
     graph = model.graph
     names = all_names(graph)
     new = {name: _unused(name, names) for name in names if name in taken or name.startswith(f"{PREFIX}/")} | roles
@@ -77,21 +83,21 @@ def head(graph: Graph, shapes: Shapes) -> Cut:
     """Return image (N, 3, H, W) → features (N, C, h, w)."""
     above = graph.above([FEATURES])
     nodes = [graph.nodes[i] for i in sorted(above)]
-    return _checked(graph, Cut(nodes, [], [_value(IMAGE, "N", *shapes.image)], _value(FEATURES, "N", *shapes.features)))
+    return _checked(graph, Cut(nodes, [], [value(IMAGE, "N", *shapes.image)], value(FEATURES, "N", *shapes.features)))
 
 
 def tail(graph: Graph, shapes: Shapes) -> Cut:
     """Return features (N, C, h, w) → logits (N, L)."""
     above = graph.above([LOGITS], stop=[FEATURES])
     nodes = [graph.nodes[i] for i in sorted(above)]
-    return _checked(graph, Cut(nodes, [], [_value(FEATURES, "N", *shapes.features)], _value(LOGITS, "N", shapes.classes)))
+    return _checked(graph, Cut(nodes, [], [value(FEATURES, "N", *shapes.features)], value(LOGITS, "N", shapes.classes)))
 
 
 def score(graph: Graph, shapes: Shapes) -> Cut:
-    """Return image, baseline (N, 3, H, W), maps (N, K, h, w), normalise → logits (N, K, L).
+    """Return image, baseline (N, 3, H, W), maps (N, K, rows, columns), normalise → logits (N, K, L).
 
-    Upsample the maps, scale each to [0, 1] where `normalise` is true, blend image and baseline with it, then run the
-    whole model on the N · K masked images.
+    Upsample the maps, which may have any size, scale each to [0, 1] where `normalise` is true, blend image and baseline with
+    it, then run the whole model on the N · K masked images.
     """
     op = Emitter(PREFIX)
     channels, height, width = shapes.image
@@ -115,13 +121,13 @@ def score(graph: Graph, shapes: Shapes) -> Cut:
     after = op.nodes[before:]
     model_nodes = [_copy(node, {IMAGE: masked, LOGITS: each}) for node in graph.nodes]
     inputs = [
-        _value(IMAGE, "N", *shapes.image),
-        _value(BASELINE, "N", *shapes.image),
-        _value(MAPS, "N", "K", *shapes.features[1:]),
+        value(IMAGE, "N", *shapes.image),
+        value(BASELINE, "N", *shapes.image),
+        value(MAPS, "N", "K", "rows", "columns"),
         helper.make_tensor_value_info(NORMALISE, TensorProto.BOOL, []),
     ]
     nodes = [*op.nodes[:before], *model_nodes, *after]
-    return Cut(nodes, op.initializers, inputs, _value(LOGITS, "N", "K", shapes.classes))
+    return Cut(nodes, op.initializers, inputs, value(LOGITS, "N", "K", shapes.classes))
 
 
 def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
@@ -136,8 +142,12 @@ def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
     proto = helper.make_graph(cut.nodes, "camrt", cut.inputs, [cut.output], [*initializers, *cut.constants])
     for node in proto.node:
         del node.metadata_props[:]
-    imports = graph.model.opset_import
-    return helper.make_model(proto, producer_name="camrt", opset_imports=imports, ir_version=fitting_ir(graph.model))
+    model = helper.make_model(proto, producer_name="camrt", opset_imports=graph.model.opset_import)
+    for entry in model.opset_import:
+        if entry.domain in STANDARD:
+            entry.version = max(entry.version, cut.least_opset)
+    model.ir_version = fitting_ir(model)
+    return model
 
 
 def _over_pixels(op: Emitter, operator: str, tensor: str, version: int) -> str:
@@ -165,5 +175,6 @@ def _checked(graph: Graph, cut: Cut) -> Cut:
     return cut
 
 
-def _value(name: str, *shape: int | str) -> ValueInfoProto:
+def value(name: str, *shape: int | str) -> ValueInfoProto:
+    """Return a float32 input or output of that shape, a free dimension as text."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

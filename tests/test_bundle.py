@@ -65,7 +65,7 @@ def test_what_is_no_bundle_is_refused(place, text, monkeypatch):
 
 
 # --- a zoo of broken bundles --------------------------------------------------------------------------------------------
-FILES = ["head.onnx", "tail.onnx", "score.onnx", "weights.bin"]
+FILES = ["head.onnx", "tail.onnx", "gradient.onnx", "score.onnx", "weights.bin"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -148,7 +148,12 @@ DELETE = object()
     ("preprocess.color", "hsv", "'preprocess.color' must be one of rgb, bgr"),
     ("preprocess.layout", "NHWC", "'preprocess.layout' must be one of NCHW"),
     ("split.tolerance", "tight", "'split.tolerance' must be a number"),
-    ("gradient.missing", None, "'gradient.missing' must be null with gradient.onnx"),
+    ("gradient.missing", "no rule", "'gradient.missing' must be null with gradient.onnx, or the reason without, got 'no rule'"),
+    ("gradient.missing", 3, "'gradient.missing' must be a string"),
+    ("gradient.error", "small", "'gradient.error' must be a"),
+    ("gradient.error", float("nan"), "'gradient.error' must be a finite number"),
+    ("gradient.file", "gradient.onnx", "unknown key 'gradient.file'"),
+    ("gradient", DELETE, "'gradient' is missing"),
     ("files", [], "'files' must be an object"),
     ("files", {}, "'files' lacks head.onnx"),
     ("files", {"head.onnx": "abc"}, "a SHA-256 in hexadecimal"),
@@ -169,6 +174,31 @@ DELETE = object()
 def test_a_wrong_value_is_named_with_what_it_must_be(bundle, path, value, text):
     edit(bundle, set_at(path, value))
     with pytest.raises(BundleError, match=text):
+        open_bundle(bundle)
+
+
+def without_gradient(bundle: Path, missing: str | None) -> None:
+    (bundle / "gradient.onnx").unlink()
+
+    def change(values):
+        del values["files"]["gradient.onnx"]
+        values["gradient"] = {"missing": missing, "error": None}
+
+    edit(bundle, change)
+
+
+def test_a_bundle_may_lack_its_gradient_and_say_why(bundle):
+    without_gradient(bundle, "no gradient rule for CumSum")
+    manifest = open_bundle(bundle).manifest
+    assert manifest.gradient_missing == "no gradient rule for CumSum"
+    assert manifest.to_json() == json.loads((bundle / MANIFEST).read_text())
+
+
+def test_a_bundle_that_lacks_its_gradient_and_does_not_say_why_is_refused(bundle):
+    without_gradient(bundle, None)
+    with pytest.raises(
+        BundleError, match="'gradient.missing' must be null with gradient.onnx, or the reason without, got None"
+    ):
         open_bundle(bundle)
 
 

@@ -56,7 +56,9 @@ def methods(as_json: bool) -> None:
         click.echo(json.dumps([_method_facts(name) for name in METHODS], indent=2))
         return
     for name, method in METHODS.items():
-        click.echo(f"{name}\n  needs {method.needs}; {method.passes} forward passes an image\n  {method.citation}")
+        click.echo(
+            f"{name}\n  needs {', '.join(method.needs) or 'the features'}; passes an image: {method.passes}\n  {method.citation}"
+        )
         width = max(map(len, method.parameters), default=0)
         for parameter, spec in method.parameters.items():
             click.echo(f"    {parameter:<{width}}  {spec.default!s:<12} {spec.help} ({spec.allowed})")
@@ -65,7 +67,13 @@ def methods(as_json: bool) -> None:
 def _method_facts(name: str) -> dict[str, Any]:
     method = METHODS[name]
     parameters = {p: {"default": s.default, "allowed": s.allowed, "help": s.help} for p, s in method.parameters.items()}
-    return {"name": name, "needs": method.needs, "passes": method.passes, "citation": method.citation, "parameters": parameters}
+    return {
+        "name": name,
+        "needs": list(method.needs),
+        "passes": method.passes,
+        "citation": method.citation,
+        "parameters": parameters,
+    }
 
 
 def manifest_json(manifest: Manifest) -> dict[str, Any]:
@@ -89,6 +97,14 @@ def bundle_facts(m: Manifest) -> dict[str, Any]:
         "labels": m.some_labels or "none",
         "preprocess": f"resize {resize}, {p.interpolation}, {p.color}, scale {p.scale:.6g}, mean {list(p.mean)}, std {list(p.std)}",
         "reproduces": f"its source {m.split.verdict}",
-        "gradients": "yes" if m.gradient_missing is None else f"no: {m.gradient_missing}",
+        "gradients": _gradients(m),
         "weights": f"{len(m.weights)} tensors, {sum(w.length for w in m.weights) / 1e6:.2f} MB",
     }  # fmt: skip
+
+
+def _gradients(m: Manifest) -> str:
+    if m.gradient_missing is not None:
+        return f"no: {m.gradient_missing}"
+    if m.gradient_error is None:
+        return "yes; the tail's own differences cannot judge them"
+    return f"yes, within {m.gradient_error:.1g} of the slope of the tail"

@@ -137,3 +137,4 @@ def export(
         return
     click.echo(f"{target}: cut at {facts['layer']}\nfeatures {facts['features']}, {manifest.classes} classes")
     click.echo(f"the parts and the score graph reproduce the model {manifest.split.verdict}")
+    click.echo(f"gradients: {facts['gradients']}")

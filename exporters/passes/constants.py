@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from camrt.errors import ExportError
-from exporters.graph import attribute, describe, fitting_ir
+from exporters.graph import STANDARD, attribute, describe, fitting_ir
 
 if TYPE_CHECKING:
     from exporters.passes import Normal
@@ -19,7 +19,7 @@ def lift_constants(normal: Normal) -> None:
     graph = normal.model.graph
     kept = []
     for node in graph.node:
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+        if node.op_type == "Constant" and node.domain in STANDARD:
             tensor = _value(node)
             tensor.name = node.output[0]
             graph.initializer.append(tensor)

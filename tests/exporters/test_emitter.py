@@ -37,3 +37,29 @@ def test_the_last_tensor_can_be_given_its_name_in_the_interface():
 def test_what_is_no_operator_is_no_attribute():
     with pytest.raises(AttributeError, match="relu"):
         Emitter("p").relu("a")
+
+
+def test_a_node_may_have_several_outputs():
+    op = Emitter("p")
+    op.Relu("a")
+    assert op.several("Split", 3, "a", "sizes", axis=1) == ["p/Split_1", "p/Split_1/1", "p/Split_1/2"]
+    assert list(op.nodes[1].output) == ["p/Split_1", "p/Split_1/1", "p/Split_1/2"]
+    assert (op.nodes[1].attribute[0].name, op.nodes[1].attribute[0].i) == ("axis", 1)
+
+
+def test_the_same_constant_is_stored_once_and_others_are_kept_apart():
+    op = Emitter("p")
+    names = [op.constant(*given) for given in (
+        ([1, 2],), ([1, 2],), ([[1, 2]],), ([1, 2], np.float32), ([1, 3],), (0.0, np.float32), (-0.0, np.float32),
+    )]  # fmt: skip
+    assert names[0] == names[1]
+    assert len(set(names)) == len(op.initializers) == 6
+    assert [t.name for t in op.initializers] == list(dict.fromkeys(names))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+def test_a_number_has_the_element_type_of_the_emitter(dtype):
+    op = Emitter("p", dtype)
+    assert op.number(0.5) == op.number(0.5)
+    array = numpy_helper.to_array(op.initializers[0])
+    assert (array.dtype, array.shape, float(array)) == (np.dtype(dtype), (), 0.5)

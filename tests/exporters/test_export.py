@@ -23,7 +23,7 @@ from tests.conftest import LABELS
 from tests.exporters.helpers import assert_reproduces
 
 SCALED = {"scale": 1 / 255}
-FILES = ["bundle.json", "head.onnx", "score.onnx", "tail.onnx", "weights.bin"]
+FILES = ["bundle.json", "gradient.onnx", "head.onnx", "score.onnx", "tail.onnx", "weights.bin"]
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def listing(folder: Path) -> list[str]:
 # --- what is written ------------------------------------------------------------------------------------------------------
 def test_the_bundle_holds_what_the_design_lists(source, out):
     export(source, out / "bundle", overrides=SCALED)
-    assert set(FILES) <= set(listing(out / "bundle"))
+    assert listing(out / "bundle") == FILES
+    assert set(open_bundle(out / "bundle").manifest.files) == {*FILES} - {"bundle.json"}
 
 
 def test_the_bundle_opens_and_is_what_export_returned(source, out):
@@ -92,6 +93,51 @@ def test_a_bundle_is_named_after_its_folder_unless_told(name, source, out):
 def test_missing_folders_above_are_made(source, out):
     export(source, out / "models" / "für 2026" / "bundle", overrides=SCALED)
     assert_reproduces(open_bundle(out / "models" / "für 2026" / "bundle"), graphs.classifier())
+
+
+RUNNING_SUM = """
+    c = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (x, w)  r = Relu (c)  p = GlobalAveragePool (r)  f = Flatten (p)
+    z = MatMul (f, fc)  [running_sum] scores = CumSum (z, one)
+    """
+
+
+def running_sum() -> onnx.ModelProto:
+    """Return a classifier that ends in an operator without a gradient rule."""
+    return graphs.parse(RUNNING_SUM, image="N,3,32,32", w=(6, 3, 3, 3), fc=(6, 5), one=np.array(1))
+
+
+def test_a_tail_without_a_gradient_is_exported_with_the_reason(source, out):
+    manifest = export(graphs.save(running_sum(), source), out / "bundle", overrides=SCALED)
+    assert listing(out / "bundle") == [name for name in FILES if name != "gradient.onnx"]
+    assert "CumSum" in manifest.gradient_missing
+    assert "running_sum" in manifest.gradient_missing
+    assert all("gradient" not in weight.graphs for weight in manifest.weights)
+    assert open_bundle(out / "bundle").manifest == manifest
+    assert_reproduces(open_bundle(out / "bundle"), running_sum())
+
+
+def test_a_tail_with_a_gradient_has_no_reason(source, out):
+    assert export(source, out / "bundle", overrides=SCALED).gradient_missing is None
+
+
+def test_a_gradient_graph_that_does_not_run_is_left_out_with_the_reason(source, out, monkeypatch):
+    module = importlib.import_module("exporters.export")
+    real = module.gradient
+
+    def broken(*given):
+        found = real(*given)
+        found.nodes[-1].op_type = "NoSuchOperator"
+        return found
+
+    monkeypatch.setattr(module, "gradient", broken)
+    manifests = [export(source, out / name, overrides=SCALED, name="tiny") for name in ("a", "b")]
+    assert listing(out / "a") == [name for name in FILES if name != "gradient.onnx"]
+    assert "gradient.onnx" in manifests[0].gradient_missing
+    assert "NoSuchOperator" in manifests[0].gradient_missing
+    assert all("gradient" not in weight.graphs for weight in manifests[0].weights)
+    assert open_bundle(out / "a").manifest == manifests[0] == manifests[1]  # whatever folder it was proved in
+    assert str(out.parent) not in manifests[0].gradient_missing
+    assert_reproduces(open_bundle(out / "a"), graphs.classifier())
 
 
 def test_a_bundle_can_be_moved(source, out):
@@ -278,6 +324,12 @@ def test_force_replaces_a_bundle_whole(source, out):
     assert [path.name for path in out.iterdir()] == ["bundle"]
 
 
+def test_force_replaces_a_bundle_by_one_with_fewer_files(source, out):
+    export(source, out / "bundle", overrides=SCALED)
+    export(graphs.save(running_sum(), source), out / "bundle", overrides=SCALED, force=True)
+    assert listing(out / "bundle") == [name for name in FILES if name != "gradient.onnx"]
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_that_is_no_bundle_is_never_replaced(force, source, out):
     (out / "photos").mkdir()
@@ -371,13 +423,13 @@ class DiskFull(OSError):
         super().__init__(28, "No space left on device")
 
 
-@pytest.mark.parametrize("where", ["write_weights", "to_model", "prove", "sha256_of"])
+@pytest.mark.parametrize("where", ["write_weights", "to_model", "prove", "prove_gradient", "sha256_of"])
 @pytest.mark.parametrize("error", [DiskFull, KeyboardInterrupt, MemoryError])
 def test_an_interruption_leaves_what_was_there(where, error, source, out, monkeypatch):
     export(source, out / "bundle", overrides=SCALED)
     before = {path.name: path.read_bytes() for path in (out / "bundle").iterdir()}
 
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(importlib.import_module("exporters.export"), where, fail)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from camrt.errors import ExportError
 from exporters.graph import Graph
@@ -58,13 +58,18 @@ def test_the_interface_is_what_the_design_says(tiny_bundle):
     assert signature(tiny_bundle / "score.onnx") == {
         "image": ["N", 3, 32, 32],
         "baseline": ["N", 3, 32, 32],
-        "maps": ["N", "K", 8, 8],
+        "maps": ["N", "K", "rows", "columns"],
         "normalise": [],
         "logits": ["N", "K", 5],
     }
+    assert signature(tiny_bundle / "gradient.onnx") == {
+        "features": ["N", 12, 8, 8],
+        "cotangent": ["N", 5],
+        "gradients": ["N", 12, 8, 8],
+    }
 
 
-@pytest.mark.parametrize("part", ["head", "tail", "score"])
+@pytest.mark.parametrize("part", ["head", "tail", "gradient", "score"])
 def test_every_graph_is_valid_onnx(tiny_bundle, part):
     model = onnx.load(tiny_bundle / f"{part}.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -127,9 +132,16 @@ def renamed(built: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:
         {"x": "camrt/Shape_0", "c1": "camrt/logits", "features": "camrt/Resize_3", "w1": "camrt/constant_0"},
         {"c1": "image", "r1": "image/camrt", "features": "f"},
         {"x": "image", "scores": "logits"},
+        {"pooled": "cotangent", "flat": "gradients"},
+        {"w3": "cotangent", "b3": "gradients", "w2": "image"},
+        {"features": "gradients", "scores": "cotangent"},
+        {"pooled": "camrt/Identity_2", "flat": "camrt/constant_1", "w3": "camrt/Gemm_0", "b3": "camrt/Sum_1"},
     ],
-    ids=["tensors", "weights", "swapped", "all six", "prefix", "prefix behind", "own"],
-)
+    ids=[
+        "tensors", "weights", "swapped", "all six", "prefix", "prefix behind", "own", "gradient's tensors", "gradient's weights",
+        "gradient's swapped", "gradient's prefix",
+    ],
+)  # fmt: skip
 def test_no_name_inside_a_model_meets_those_of_the_interface(names, cut):
     built = renamed(graphs.classifier(), names)
     bundle = cut(built, layer=names.get("features", "features"))
@@ -138,6 +150,11 @@ def test_no_name_inside_a_model_meets_those_of_the_interface(names, cut):
     maps = np.random.default_rng(3).random((2, 3, 8, 8), np.float32)
     found = run_score(bundle.path("score"), x, np.zeros_like(x), maps, True)
     np.testing.assert_allclose(found, by_steps(built, x, np.zeros_like(x), maps, True), rtol=1e-5, atol=1e-5)
+    u = np.random.default_rng(4).standard_normal((2, 5), np.float32)
+    (gradients,) = graphs.run(bundle.path("gradient"), {"features": maps[:, :1].repeat(12, axis=1), "cotangent": u})
+    w3 = next(numpy_helper.to_array(t) for t in graphs.classifier().graph.initializer if t.name == "w3")
+    expected = np.broadcast_to((u @ w3.T / 64)[..., None, None], gradients.shape)  # of a mean over 8 x 8 and a linear layer
+    np.testing.assert_allclose(gradients, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_names_inside_a_branch_are_kept_apart_too(cut):
@@ -186,6 +203,16 @@ def test_the_score_graph_equals_the_steps_one_by_one(tiny_bundle, n, k, normalis
     assert found.shape == (n, k, 5)
     expected = by_steps(graphs.classifier(), x, baseline, maps, normalise)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("size", [(1, 3), (5, 3), (16, 8), (32, 32), (40, 50)])
+def test_maps_of_any_size_are_scored(tiny_bundle, size, normalise):
+    rng = np.random.default_rng(5)
+    x, baseline = rng.standard_normal((2, 2, 3, 32, 32), np.float32)
+    maps = rng.normal(0.3, 2, (2, 3, *size)).astype(np.float32)
+    found = run_score(tiny_bundle / "score.onnx", x, baseline, maps, normalise)
+    np.testing.assert_allclose(found, by_steps(graphs.classifier(), x, baseline, maps, normalise), rtol=1e-5, atol=1e-5)
 
 
 def test_maps_that_are_not_square_are_scored(cut):
