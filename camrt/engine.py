@@ -1,4 +1,4 @@
-"""Run a bundle's graphs: features, logits, and the masked images in one batched call.
+"""Run a bundle's graphs: features, logits, gradients, and the masked images in one batched call.
 
 Arrays stay on the device between the calls: the image goes up once, the features come down for the clustering, only the
 maps go up again and only the scores come down.
@@ -7,7 +7,7 @@ maps go up again and only the scores come down.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,25 +23,26 @@ MAX_MASKED_BATCH = 64  # images; of 224 × 224 pixels they and ResNet-50's large
 
 
 @dataclass(frozen=True)
-class Masked:
-    """What the masked images gave.
+class Batched:
+    """What a batch too large for one call gave.
 
     Attributes
     ----------
-    logits : ndarray of shape (N, K, L)
+    values : ndarray
+        The calls' results, one after the other.
     batch : int
-        How many masked images shared a call.
+        How many images shared a call.
     halved : bool
         The device's memory was full and the calls were made smaller.
     """
 
-    logits: np.ndarray
+    values: np.ndarray
     batch: int
     halved: bool
 
 
 class Engine:
-    """A bundle's sessions on one provider, shared by all threads; the score session opens on first use.
+    """A bundle's sessions on one provider, shared by all threads; those for scores and gradients open on first use.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class Engine:
     providers : sequence of str, optional
         As in `camrt.load`.
     max_masked_batch : int
-        Most masked images in one call.
+        Most masked images, edited features or gradients in one call.
     threads : int, default 0
         Threads of one operator on the CPU; 0 is one per core.
     """
@@ -71,6 +72,7 @@ class Engine:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._black: np.ndarray | None = None
+        self._linear: tuple[np.ndarray, np.ndarray] | None = None
         manifest = bundle.manifest
         self._head, self.provider = self._open("head", (manifest.image,), manifest.features)
         self.fell_back = self.provider != self.choice.names[0]
@@ -82,7 +84,7 @@ class Engine:
     # --- runs -----------------------------------------------------------------------------------------------------------
     def put(self, array: np.ndarray) -> OrtValue:
         """Return the array on the device."""
-        return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, 0)
+        return OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), self._device, 0)
 
     def features(self, image: OrtValue) -> OrtValue:
         """Run the head: (N, 3, H, W) → (N, C, h, w), on the device."""
@@ -108,35 +110,123 @@ class Engine:
                 self._black = self.forward(zeros)[0]
             return self._black
 
-    def masked_logits(self, image: OrtValue, baseline: OrtValue, maps: np.ndarray, normalise: bool = True) -> Masked:
-        """Return the logits of the images masked by every map.
+    def linear_tail(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weights (L, C) and bias (L,) that the tail has if it is global average pooling and a linear layer.
+
+        The tail is asked about maps that are 1 in one channel; asked once.  Any tail gives an answer: that it is the
+        right one shows on features, logits = W · mean A + b.
+        """
+        channels = self.bundle.manifest.features.shape[1]
+
+        def ask(start: int, stop: int) -> np.ndarray:
+            units = np.zeros((stop - start, *self.bundle.manifest.features.shape[1:]), np.float32)
+            inside = np.arange(max(start, 1), stop)
+            units[inside - start, inside - 1] = 1  # the first row stays 0
+            return self.logits(units)
+
+        with self._lock:
+            if self._linear is None:
+                logits = self._in_chunks(1, channels + 1, ask, axis=0).values
+                self._linear = (logits[1:] - logits[0]).T, logits[0]
+            return self._linear
+
+    def masked_logits(
+        self,
+        image: OrtValue,
+        baseline: OrtValue,
+        maps: Callable[[int, int], np.ndarray],
+        count: int,
+        keep: Callable[[np.ndarray], np.ndarray],
+        normalise: bool = True,
+    ) -> Batched:
+        """Return what `keep` makes of the logits (N, k, L) of the images masked by every map.
 
         Parameters
         ----------
         image, baseline : OrtValue of shape (N, 3, H, W)
-        maps : ndarray of shape (N, K, h, w), float32
-            Upsampled and, with `normalise`, scaled to [0, 1] in the graph.
+        maps : callable
+            (start, stop) → maps (N, stop − start, rows, columns), float32, of any size: upsampled and, with `normalise`,
+            scaled to [0, 1] in the graph.
+        count : int
+            K, how many maps there are.
+        keep : callable
+            (N, k, L) → (N, k, …), so that no more than that is stored.
 
         Raises
         ------
         DeviceMemoryError
             Not even one masked image fits.
         """
-        session = self._score_session()
-        images, masks = maps.shape[:2]
+        session = self._session("score")
         flag = self.put(np.array(normalise))
+
+        def score(start: int, stop: int) -> np.ndarray:
+            part = self.put(maps(start, stop))
+            feeds = {self.bundle.manifest.image.name: image, "baseline": baseline, "maps": part, "normalise": flag}
+            return keep(self._run(session, feeds).numpy())
+
+        return self._in_chunks(image.shape()[0], count, score, axis=1)
+
+    def edited_logits(
+        self,
+        features: np.ndarray,
+        factors: Callable[[int, int], np.ndarray],
+        count: int,
+        keep: Callable[[np.ndarray], np.ndarray],
+    ) -> Batched:
+        """Return what `keep` makes of the logits (N, k, L) of the features times every factor; only the tail runs.
+
+        Parameters
+        ----------
+        features : ndarray of shape (N, C, h, w)
+        factors : callable
+            (start, stop) → factors (N or 1, stop − start, C or 1, h or 1, w or 1), float32.
+        count : int
+            M, how many factors there are.
+        keep : callable
+            As in `masked_logits`.
+        """
+        images = len(features)
+
+        def score(start: int, stop: int) -> np.ndarray:
+            edited = features[:, None] * factors(start, stop)
+            return keep(self.logits(edited.reshape(-1, *features.shape[1:])).reshape(images, stop - start, -1))
+
+        return self._in_chunks(images, count, score, axis=1)
+
+    def gradients(self, features: np.ndarray, cotangents: np.ndarray) -> Batched:
+        """Return (∂logits/∂features)ᵀ cotangent (N, T, C, h, w) for T cotangents an image.
+
+        Parameters
+        ----------
+        features : ndarray of shape (N, C, h, w), float32
+        cotangents : ndarray of shape (N, T, L), float32
+        """
+        session = self._session("gradient")
+        images, targets, classes = cotangents.shape
+        rows = cotangents.reshape(-1, classes)
+        name = self.bundle.manifest.features.name
+
+        def derive(start: int, stop: int) -> np.ndarray:
+            repeated = features[np.arange(start, stop) // targets]
+            feeds = {name: self.put(repeated), "cotangent": self.put(rows[start:stop])}
+            return np.asarray(self._run(session, feeds).numpy())
+
+        found = self._in_chunks(1, images * targets, derive, axis=0)
+        return Batched(found.values.reshape(images, targets, *features.shape[1:]), found.batch, found.halved)
+
+    def _in_chunks(self, images: int, count: int, run: Callable[[int, int], np.ndarray], axis: int) -> Batched:
+        """Run items 0…count of each image in as few calls as the limit allows, in smaller ones where memory is full."""
         parts: list[np.ndarray] = []
         done, halved = 0, False
-        chunk = largest = max(1, min(masks, self.max_masked_batch // images))
-        while done < masks:
-            part = self.put(maps[:, done : done + chunk])
+        chunk = largest = max(1, min(count, self.max_masked_batch // images))
+        while done < count:
             try:
-                feeds = {self.bundle.manifest.image.name: image, "baseline": baseline, "maps": part, "normalise": flag}
-                parts.append(self._run(session, feeds).numpy())
+                parts.append(run(done, min(done + chunk, count)))
             except DeviceMemoryError as error:
                 if chunk == 1:
                     raise DeviceMemoryError(
-                        f"{self.provider} has no memory for {images} masked image(s) of "
+                        f"{self.provider} has no memory for {images} image(s) of "
                         f"{self.bundle.manifest.size[0]} x {self.bundle.manifest.size[1]}. Explain fewer images at once, "
                         "or free device memory."
                     ) from error
@@ -145,7 +235,13 @@ class Engine:
                 largest = chunk
                 continue
             done += chunk
-        return Masked(np.concatenate(parts, axis=1), largest * images, halved)
+        return Batched(np.concatenate(parts, axis), largest * images, halved)
+
+    def open_all(self) -> None:
+        """Open the sessions that would otherwise open on first use."""
+        for graph in ("score", "gradient"):
+            if f"{graph}.onnx" in self.bundle.manifest.files:
+                self._session(graph)
 
     # --- sessions -------------------------------------------------------------------------------------------------------
     def _run(self, session: Session, feeds: dict[str, OrtValue]) -> OrtValue:
@@ -163,17 +259,23 @@ class Engine:
             raise BundleError(f"A graph of {self.bundle.folder} failed on {self.provider}: {text}") from error
         return binding.get_outputs()[0]
 
-    def _score_session(self) -> Session:
+    def _session(self, graph: str) -> Session:
+        """Return the session of score.onnx or gradient.onnx, opened on first use."""
         with self._lock:
-            if "score" not in self._sessions:
-                self.bundle.check_unchanged("score")
-                manifest = self.bundle.manifest
-                baseline = Tensor("baseline", manifest.image.shape)
-                maps = Tensor("maps", (-1, -1, *manifest.features.shape[2:]))
-                flag = Tensor("normalise", ())
-                output = Tensor(manifest.output.name, (-1, -1, manifest.classes))
-                self._sessions["score"], _ = self._open("score", (manifest.image, baseline, maps, flag), output)
-            return self._sessions["score"]
+            if graph not in self._sessions:
+                self.bundle.check_unchanged(graph)
+                inputs, output = self._interface(graph)
+                self._sessions[graph], _ = self._open(graph, inputs, output)
+            return self._sessions[graph]
+
+    def _interface(self, graph: str) -> tuple[tuple[Tensor, ...], Tensor]:
+        manifest = self.bundle.manifest
+        if graph == "gradient":
+            cotangent = Tensor("cotangent", (-1, manifest.classes))
+            return (manifest.features, cotangent), Tensor("gradients", manifest.features.shape)
+        baseline = Tensor("baseline", manifest.image.shape)
+        maps, flag = Tensor("maps", (-1, -1, -1, -1)), Tensor("normalise", ())
+        return (manifest.image, baseline, maps, flag), Tensor(manifest.output.name, (-1, -1, manifest.classes))
 
     def _open(self, graph: str, inputs: Sequence[Tensor], output: Tensor) -> tuple[Session, str]:
         path = self.bundle.path(graph)

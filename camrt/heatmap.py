@@ -49,6 +49,6 @@ def outcomes(signed: np.ndarray, features: np.ndarray, finite: np.ndarray, size:
     low, high = (end[..., 0, 0] for end in ends)
     failed = ~(np.isfinite(signed).all(axis=(-2, -1)) & finite[:, None])
     flat_features = (features == features[..., :1, :1]).all(axis=(1, 2, 3))[:, None]
-    conditions = (failed, flat_features | (is_flat(np.maximum(low, 0), high) & (high > 0)), high <= 0)
+    conditions = (failed, (flat_features & (high <= 0)) | (is_flat(np.maximum(low, 0), high) & (high > 0)), high <= 0)
     codes = (Outcome.NOT_FINITE, Outcome.FLAT_MAP, Outcome.NO_POSITIVE_EVIDENCE)
     return np.select([np.broadcast_to(c, high.shape) for c in conditions], [int(c) for c in codes], int(Outcome.OK))

@@ -128,6 +128,15 @@ def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return out.reshape(*maps.shape[:-2], *size)
 
 
+def upsample_aligned(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return maps (…, h, w) as (…, H, W) float32, bilinear with the corners' centres aligned."""
+    for axis, length in ((-2, size[0]), (-1, size[1])):
+        position = np.linspace(0, maps.shape[axis] - 1, length)
+        cell = np.floor(position).astype(int)
+        maps = _interpolate(maps, axis, cell, (position - cell).astype(np.float32))
+    return np.ascontiguousarray(maps, np.float32)
+
+
 def upsampled_range(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and greatest value of every upsampled map without upsampling it.
 
@@ -173,7 +182,15 @@ def normalise(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Upsampling is linear and keeps constants, so up(normalise(M)) = N(up(M)) to 5e-7.
     """
-    low, high = upsampled_range(maps, size)
+    return _stretched(maps, *upsampled_range(maps, size))
+
+
+def scaled(maps: np.ndarray) -> np.ndarray:
+    """Return N(M), for maps (…, h, w) as they are: zeros for a flat map."""
+    return _stretched(maps, maps.min(axis=(-2, -1), keepdims=True), maps.max(axis=(-2, -1), keepdims=True))
+
+
+def _stretched(maps: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     flat = is_flat(low, high)
     return np.where(flat, 0, (maps - low) / np.where(flat, 1, high - low)).astype(np.float32)
 

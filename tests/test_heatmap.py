@@ -58,6 +58,18 @@ def test_flat_features_are_told_from_missing_evidence():
     assert outcome(np.zeros(16), features=flat) is Outcome.FLAT_MAP
 
 
+def test_a_map_that_varies_over_flat_features_is_explained():
+    flat = np.broadcast_to(np.arange(6, dtype=np.float32)[None, :, None, None], (1, 6, 4, 4))
+    assert outcome(np.arange(16.0), features=flat) is Outcome.OK  # RISE's, which looks at no features
+    assert outcome(np.ones(16), features=flat) is Outcome.FLAT_MAP
+
+
+def test_maps_as_large_as_the_image_are_judged_and_drawn_as_they_are():
+    ramp = np.arange(256, dtype=np.float32).reshape(1, 1, 16, 16)
+    assert outcomes(ramp, FEATURES, FINE, (16, 16)).tolist() == [[Outcome.OK]]
+    assert np.array_equal(heatmap(ramp, (16, 16)), ramp / 255)
+
+
 def test_a_network_that_is_not_finite_outranks_every_other_outcome():
     assert outcome(np.zeros(16), features=np.zeros_like(FEATURES), finite=np.array([False])) is Outcome.NOT_FINITE
 

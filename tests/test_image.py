@@ -5,12 +5,24 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from torch.nn import functional
 
 from camrt.errors import ImageError
-from camrt.image import blur, geometry, normalise, preprocess_photo, restore, upsample, upsampled_range
+from camrt.image import (
+    blur,
+    geometry,
+    normalise,
+    preprocess_photo,
+    restore,
+    scaled,
+    upsample,
+    upsample_aligned,
+    upsampled_range,
+)
 from camrt.preprocess import Preprocess, imagenet, squash
 
 SIZES = [
@@ -41,7 +53,7 @@ def onnx_resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 @pytest.mark.parametrize(("low", "high"), SIZES)
 def test_upsampling_equals_the_onnx_operator(low, high):
     maps = np.random.default_rng(0).normal(size=(2, 3, *low)).astype(np.float32)
-    assert upsample(maps, high) == pytest.approx(onnx_resize(maps, high), abs=1e-5 * float(np.ptp(maps)))
+    np.testing.assert_allclose(upsample(maps, high), onnx_resize(maps, high), rtol=0, atol=1e-5 * float(np.ptp(maps)))
 
 
 @pytest.mark.parametrize(("low", "high"), SIZES)
@@ -66,11 +78,50 @@ def test_normalising_before_upsampling_equals_normalising_after():
     maps = np.random.default_rng(2).normal(size=(5, 7, 7)).astype(np.float32)
     up = upsample(maps, (224, 224))
     low, high = up.min(axis=(1, 2), keepdims=True), up.max(axis=(1, 2), keepdims=True)
-    assert upsample(normalise(maps, (224, 224)), (224, 224)) == pytest.approx((up - low) / (high - low), abs=1e-6)
+    found = upsample(normalise(maps, (224, 224)), (224, 224))
+    np.testing.assert_allclose(found, (up - low) / (high - low), rtol=0, atol=1e-6)
 
 
-def test_a_flat_map_normalises_to_zeros():
-    assert not normalise(np.full((1, 7, 7), 3.0, np.float32), (64, 64)).any()
+@pytest.mark.parametrize(("low", "high"), [*SIZES, ((4, 4), (1, 1)), ((2, 3), (1, 9)), ((1, 1), (5, 5))])
+def test_upsampling_with_aligned_corners_equals_torchs(low, high):
+    maps = np.random.default_rng(0).normal(size=(2, 3, *low)).astype(np.float32)
+    expected = functional.interpolate(torch.from_numpy(maps), size=high, mode="bilinear", align_corners=True).numpy()
+    found = upsample_aligned(maps, high)
+    assert (found.shape, found.dtype) == (expected.shape, np.float32)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_upsampling_with_aligned_corners_keeps_the_corners():
+    maps = np.random.default_rng(0).normal(size=(3, 7, 9)).astype(np.float32)
+    assert np.array_equal(upsample_aligned(maps, (50, 61))[:, ::49, ::60], maps[:, ::6, ::8])
+
+
+@pytest.mark.parametrize("offset", [-5.0, 0.0, 1e4])
+def test_a_scaled_map_goes_from_zero_to_one_along_a_line(offset):
+    maps = (np.random.default_rng(3).normal(size=(2, 3, 5, 6)) + offset).astype(np.float32)
+    found = scaled(maps)
+    assert np.array_equal(found.min(axis=(-2, -1)), np.zeros((2, 3)))
+    assert np.array_equal(found.max(axis=(-2, -1)), np.ones((2, 3)))
+    low, high = maps.min(axis=(-2, -1), keepdims=True), maps.max(axis=(-2, -1), keepdims=True)
+    assert low + found * (high - low) == pytest.approx(maps, rel=1e-6, abs=1e-6)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
+def test_the_size_of_a_maps_values_does_not_change_it_scaled(scale):
+    maps = np.random.default_rng(3).normal(size=(4, 5, 6)).astype(np.float32)
+    assert scaled(maps * np.float32(scale)) == pytest.approx(scaled(maps), abs=1e-6)
+
+
+def test_a_map_as_large_as_the_image_is_normalised_as_it_is_scaled():
+    maps = np.random.default_rng(3).normal(size=(4, 20, 30)).astype(np.float32)
+    assert normalise(maps, (20, 30)) == pytest.approx(scaled(maps), abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 1 / 3, -2e30])
+def test_a_flat_map_normalises_to_zeros(value):
+    assert not normalise(np.full((1, 7, 7), value, np.float32), (64, 64)).any()
+    assert not scaled(np.full((1, 7, 7), value, np.float32)).any()
 
 
 # --- preprocessing ----------------------------------------------------------------------------------------------------
