@@ -100,7 +100,7 @@ def kmeans(
         centers = _scale(np.asarray(init, np.float32), -exponent) - mean
     labels, centers, iterations, reseeded = _lloyd(x, squares, weights, centers, max_iterations)
     inertia = math.ldexp(_inertia(x[:, :-1], weights, labels, centers), 2 * exponent)
-    labels, centers = _order(labels[row_of], centers)
+    labels, centers = by_size(labels[row_of], centers)
     return Clustering(labels, _scale(centers + mean, exponent), inertia, iterations, reseeded)
 
 
@@ -247,7 +247,7 @@ def _members(labels: np.ndarray, clusters: int) -> np.ndarray:
     return np.asarray(labels == np.arange(clusters)[:, None], np.float32)
 
 
-def _order(labels: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_size(labels: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the clusters by size, then by lowest point; drop those that ended empty."""
     counts = np.bincount(labels, minlength=len(centers))
     first = np.full(len(centers), len(labels))

@@ -7,13 +7,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from camrt.errors import ParameterError, UnknownMethod
+from camrt.clustering import CLUSTERINGS, cluster
+from camrt.errors import ParameterError
 from camrt.image import preprocess_photo
 from camrt.kmeans import kmeans
-from camrt.methods import METHODS, cluster_cam, cluster_maps, get_method
+from camrt.methods import cluster_cam, cluster_maps
 from camrt.methods.cluster_cam import MERGES, cluster_weights
+from tests import graphs
+
+from .conftest import SAMPLES
 
 SIZE = (32, 32)
+TWO_PLACES = np.concatenate([np.eye(9, dtype=np.float32).reshape(1, 9, 3, 3)[:, [0, 4]] * s for s in (0.1, 1, 50)], axis=1)
 
 
 def up(maps: torch.Tensor, size: tuple[int, int] = SIZE) -> torch.Tensor:
@@ -64,7 +69,7 @@ def test_the_map_equals_the_formula(tiny, pixels, merge, score, baseline):
     x, _ = preprocess_photo(pixels, tiny.manifest.preprocess)
     expected = reference(tiny, x, 3, 6, merge, score, baseline)
     found = up(torch.from_numpy(explanation.maps))[0].numpy()
-    assert found == pytest.approx(expected, abs=1e-4 * float(np.abs(expected).max()))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * float(np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("merge", MERGES)
@@ -75,50 +80,99 @@ def test_the_heatmap_equals_the_formula_on_the_built_in_bundle(shapes, merge):
     expected = np.maximum(reference(shapes, x, 2, 10, merge, "probability", "black"), 0)
     span = np.ptp(expected)
     expected = (expected - expected.min()) / span if span > 0 else np.zeros_like(expected)
-    assert explanation.network_heatmap[0] == pytest.approx(expected, abs=1e-4)
+    np.testing.assert_allclose(explanation.network_heatmap[0], expected, rtol=0, atol=1e-4)
 
 
+# --- clusters taken out of the features -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize(("score", "clustering"), [("probability", "kmeans"), ("logit", "agglomerative")])
+def test_masking_the_features_scores_what_the_tail_says_without_each_cluster(shapes, merge, score, clustering):
+    explanation = shapes.explain(
+        SAMPLES / "star_ring.png",
+        target="ring",
+        clusters=5,
+        masking="features",
+        merge=merge,
+        score=score,
+        clustering=clustering,
+    )
+    assert (explanation.run.passes, explanation.run.tail_passes, explanation.run.masked_batch) == (1, 5, 0)
+    x, _ = preprocess_photo(explanation.photo.pixels, shapes.manifest.preprocess)
+    folder = shapes.engine.bundle.folder
+    (features,) = graphs.run(folder / "head.onnx", {"image": x[None]})
+    labels = cluster(features.reshape(80, -1), 5, clustering).labels
+
+    def judge(values: np.ndarray) -> float:
+        logits = torch.from_numpy(graphs.run(folder / "tail.onnx", {"features": values})[0])[0]
+        return float((logits.softmax(dim=0) if score == "probability" else logits)[shapes.manifest.labels.index("ring")])
+
+    falls = []
+    for k in range(5):
+        without = features.copy()
+        without[:, labels == k] = 0
+        falls.append(judge(features) - judge(without))
+    weights = {
+        "positive": np.maximum(falls, 0),
+        "evidence": np.array(falls) - np.mean(falls),
+        "extremes": np.eye(5)[np.argmax(falls)] - np.eye(5)[np.argmin(falls)],
+    }[merge]
+    means = np.stack([features[0, labels == k].mean(axis=0) for k in range(5)])
+    expected = np.tensordot(weights, scaled(up(torch.from_numpy(means), x.shape[1:])).numpy(), 1)
+    found = up(torch.from_numpy(explanation.maps), x.shape[1:])[0].numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * float(np.abs(expected).max()))
+
+
+# --- clusters -------------------------------------------------------------------------------------------------------------
 def test_the_maps_are_the_means_of_their_clusters():
     features = np.random.default_rng(0).random((2, 40, 5, 6), np.float32)
-    maps, _, notes = cluster_maps(features, 4)
-    assert maps.shape == (2, 4, 5, 6)
-    assert notes == [[], []]
-    for image, found in zip(features, maps, strict=True):
+    found = cluster_maps(features, 4)
+    assert found.maps.shape == (2, 4, 5, 6)
+    assert found.counts.tolist() == [4, 4]
+    assert found.notes == [[], []]
+    for image, maps, mine in zip(features, found.maps, found.labels, strict=True):
         labels = kmeans(image.reshape(40, -1), 4).labels
+        assert np.array_equal(mine, labels)
         expected = np.stack([image[labels == k].mean(axis=0) for k in range(4)])
-        assert found == pytest.approx(expected, abs=1e-6)
+        assert maps == pytest.approx(expected, abs=1e-6)
 
 
 def test_images_are_clustered_independently():
     features = np.random.default_rng(1).random((3, 30, 4, 4), np.float32)
-    together, _, _ = cluster_maps(features, 5)
-    alone = np.concatenate([cluster_maps(f[None], 5)[0] for f in features])
-    assert np.array_equal(together, alone)
+    together = cluster_maps(features, 5)
+    alone = [cluster_maps(f[None], 5) for f in features]
+    assert np.array_equal(together.maps, np.concatenate([a.maps for a in alone]))
+    assert np.array_equal(together.labels, np.concatenate([a.labels for a in alone]))
 
 
-def test_fewer_distinct_maps_than_clusters_are_noted_and_padded_with_zeros():
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
+def test_fewer_distinct_maps_than_clusters_are_noted_and_padded_with_zeros(clustering):
     features = np.random.default_rng(2).random((2, 12, 3, 3), np.float32)
     features[1, 3:] = features[1, 0]
-    maps, _, notes = cluster_maps(features, 6)
-    assert maps.shape[1] == 6
-    assert notes == [[], ["fewer_clusters"]]
-    assert not maps[1, 3:].any()
-    assert maps[1, :3].any(axis=(1, 2)).all()
+    found = cluster_maps(features, 6, clustering=clustering)
+    assert found.maps.shape[1] == 6
+    assert found.counts.tolist() == [6, 3]
+    assert found.notes == [[], ["fewer_clusters"]]
+    assert not found.maps[1, 3:].any()
+    assert found.maps[1, :3].any(axis=(1, 2)).all()
 
 
-def test_more_clusters_than_channels_give_one_a_channel():
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
+def test_more_clusters_than_channels_give_one_a_channel(clustering):
     features = np.random.default_rng(3).random((1, 4, 3, 3), np.float32)
-    maps, _, notes = cluster_maps(features, 10)
-    assert sorted(map(bytes, maps[0])) == sorted(map(bytes, features[0]))
-    assert notes == [["fewer_clusters"]]
+    found = cluster_maps(features, 10, clustering=clustering)
+    assert sorted(map(bytes, found.maps[0])) == sorted(map(bytes, features[0]))
+    assert found.notes == [["fewer_clusters"]]
 
 
-def test_cosine_clusters_by_place_not_by_strength():
-    places = np.eye(9, dtype=np.float32).reshape(9, 3, 3)[[0, 4]]
-    features = np.concatenate([places * s for s in (0.1, 1, 50)])[None]
-    maps, _, _ = cluster_maps(features, 2, metric="cosine")
-    assert (maps[0] > 0).sum(axis=(1, 2)).tolist() == [1, 1]
-    by_strength, _, _ = cluster_maps(features, 2, metric="euclidean")
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
+def test_cosine_clusters_by_place_not_by_strength(clustering):
+    by_place = cluster_maps(TWO_PLACES, 2, clustering=clustering, metric="cosine").maps
+    assert (by_place[0] > 0).sum(axis=(1, 2)).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("clustering", ["kmeans", "agglomerative"])
+def test_euclidean_clusters_by_strength_too(clustering):
+    by_strength = cluster_maps(TWO_PLACES, 2, clustering=clustering, metric="euclidean").maps
     assert (by_strength[0] > 0).sum(axis=(1, 2)).max() == 2
 
 
@@ -126,7 +180,15 @@ def test_auto_takes_the_elbow():
     rng = np.random.default_rng(4)
     centres = rng.normal(0, 30, (4, 1, 5, 5))
     features = (centres + rng.normal(0, 0.3, (4, 20, 5, 5))).reshape(1, 80, 5, 5).astype(np.float32)
-    assert cluster_maps(features, "auto")[0].shape[1] == 4
+    assert cluster_maps(features, "auto").maps.shape[1] == 4
+
+
+@pytest.mark.parametrize("clustering", ["spectral", "agglomerative"])
+def test_auto_goes_with_k_means_alone(tiny, pixels, clustering):
+    with pytest.raises(ParameterError, match=f"clusters='auto' goes with clustering 'kmeans', not with '{clustering}'"):
+        cluster_maps(np.ones((1, 3, 2, 2), np.float32), "auto", clustering=clustering)
+    with pytest.raises(ParameterError, match="Give a number"):
+        tiny.explain(pixels, clusters="auto", clustering=clustering)
 
 
 def test_weights_by_hand():
@@ -155,36 +217,6 @@ def test_a_score_that_is_not_finite_makes_the_weights_nan(merge, value):
     assert np.isfinite(weights[0, :, 1]).all()
 
 
-# --- the catalogue ------------------------------------------------------------------------------------------------------
-def test_every_method_says_what_it_costs_and_where_it_is_from():
-    for name, method in METHODS.items():
-        assert method.name == name
-        assert "arXiv" in method.citation
-        assert method.passes
-        assert method.needs
-
-
-def test_an_unknown_method_is_refused_with_the_nearest():
-    with pytest.raises(UnknownMethod, match="Did you mean 'cluster-cam'"):
-        get_method("cluster-cm")
-
-
-@pytest.mark.parametrize(("given", "text"), [
-    ({"cluster": 3}, "no parameter 'cluster'.*Did you mean 'clusters'"),
-    ({"clusters": 0}, "whole number from 1 to 4096 or auto, got 0"),
-    ({"clusters": 2.5}, "got 2.5"),
-    ({"clusters": "many"}, "got 'many'"),
-    ({"clusters": True}, "got True"),
-    ({"clusters": None}, "got None"),
-    ({"clusters": float("nan")}, "got nan"),
-    ({"merge": "evidense"}, "Did you mean 'evidence'"),
-    ({"seed": -1}, "from 0 to"),
-])  # fmt: skip
-def test_parameters_outside_what_is_allowed_are_refused(given, text):
-    with pytest.raises(ParameterError, match=text):
-        METHODS["cluster-cam"].settings(given)
-
-
-def test_text_that_is_a_number_counts_as_one():
-    settings = METHODS["cluster-cam"].settings({"clusters": "32", "seed": np.int64(5)})
-    assert (settings["clusters"], settings["seed"], settings["merge"]) == (32, 5, "positive")
+def test_a_baseline_without_masked_images_is_refused(tiny, pixels):
+    with pytest.raises(ParameterError, match="masking='features' masks no image"):
+        tiny.explain(pixels, masking="features", baseline="blur")

@@ -12,17 +12,23 @@ authors published no code, so three readings are offered, each a weighted sum Σ
     positive   w_k = ReLU(s_k − s_0), s_0 the baseline's score: no scissors
     evidence   w_k = s_k − mean_j s_j: base from the positive, scissors from the negative
     extremes   w = 1 for the highest score, −1 for the lowest, 0 between
+
+With masking="features", which is camrt's and not the paper's, a cluster is taken out of the features instead and only the tail
+runs: s_k is how far the score of the class falls without cluster k, and s_0 = 0.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from camrt.clustering import CLUSTERINGS, cluster
+from camrt.errors import ParameterError
 from camrt.image import normalise
-from camrt.kmeans import Clustering, elbow, group_means, kmeans
-from camrt.methods.registry import Parameter, method
+from camrt.kmeans import Clustering, elbow, group_means
+from camrt.methods.registry import MASKED_IMAGES, SCORE, SEED, Parameter, method
 
 if TYPE_CHECKING:
     from camrt.case import Case
@@ -30,31 +36,59 @@ if TYPE_CHECKING:
 MERGES = ("positive", "evidence", "extremes")
 
 
+@dataclass(frozen=True)
+class ClusterMaps:
+    """The clusters of the feature maps.
+
+    Attributes
+    ----------
+    maps : ndarray of shape (N, K, h, w), float32
+        Mean feature map of every cluster.  Where an image has fewer clusters than another, its last maps are zero.
+    labels : ndarray of shape (N, C), int64
+        Every feature map's cluster.
+    counts : ndarray of shape (N,), int64
+        How many clusters each image has.
+    notes : list of list of str
+        For each image, what happened on the way: "fewer_clusters", "empty_cluster_reseeded".
+    """
+
+    maps: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+    notes: list[list[str]]
+
+
 def cluster_maps(
-    features: np.ndarray, clusters: int | str = 10, *, metric: str = "euclidean", seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
-    """Return the mean feature map of every cluster.
+    features: np.ndarray,
+    clusters: int | str = 10,
+    *,
+    clustering: str = "kmeans",
+    metric: str = "euclidean",
+    seed: int = 0,
+) -> ClusterMaps:
+    """Cluster the feature maps of every image.
 
     Parameters
     ----------
     features : ndarray of shape (N, C, h, w), float32
     clusters : int or "auto"
         K, or the elbow of the inertia.
+    clustering : {"kmeans", "spectral", "agglomerative"}
     metric : {"euclidean", "cosine"}
         "cosine" clusters the maps scaled to unit length: by where they fire, not by how strongly.
     seed : int
 
-    Returns
-    -------
-    maps : ndarray of shape (N, K, h, w), float32
-        Where an image has fewer clusters than another, its last maps are zero.
-    counts : ndarray of shape (N,), int64
-        How many clusters each image has.
-    notes : list of list of str
-        For each image, what happened on the way: "fewer_clusters", "empty_cluster_reseeded".
+    Raises
+    ------
+    ParameterError
+        `clusters` is "auto", and the clustering is not K-means.
+    MethodUnavailable
+        The clustering needs scikit-learn, which is not installed.
     """
+    if clusters == "auto" and clustering != "kmeans":
+        raise ParameterError(f"clusters='auto' goes with clustering 'kmeans', not with {clustering!r}. Give a number.")
     points = features.reshape(*features.shape[:2], -1)
-    found = [_cluster(p, clusters, metric, seed) for p in points]
+    found = [_cluster(p, clusters, clustering, metric, seed) for p in points]
     counts = np.array([len(f.centers) for f in found])
     most = int(counts.max())
     maps = np.stack([group_means(p, f.labels, most) for p, f in zip(points, found, strict=True)])
@@ -62,14 +96,15 @@ def cluster_maps(
         ["fewer_clusters"] * (clusters != "auto" and len(f.centers) < int(clusters)) + ["empty_cluster_reseeded"] * f.reseeded
         for f in found
     ]
-    return maps.reshape(len(features), most, *features.shape[2:]), counts, notes
+    labels = np.stack([f.labels for f in found])
+    return ClusterMaps(maps.reshape(len(features), most, *features.shape[2:]), labels, counts, notes)
 
 
-def _cluster(points: np.ndarray, clusters: int | str, metric: str, seed: int) -> Clustering:
+def _cluster(points: np.ndarray, clusters: int | str, clustering: str, metric: str, seed: int) -> Clustering:
     if metric == "cosine":  # scaled by its largest value first, as squares of tiny maps underflow
         points = points / np.maximum(np.abs(points).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
         points = points / np.maximum(np.sqrt(np.einsum("cd,cd->c", points, points))[:, None], 1)
-    return elbow(points, seed=seed) if clusters == "auto" else kmeans(points, int(clusters), seed=seed)
+    return elbow(points, seed=seed) if clusters == "auto" else cluster(points, int(clusters), clustering, seed=seed)
 
 
 def cluster_weights(scores: np.ndarray, baseline: np.ndarray, merge: str, counts: np.ndarray | None = None) -> np.ndarray:
@@ -141,28 +176,55 @@ def cluster_cam(
 
 @method(
     "cluster-cam",
-    needs="masked images",
-    passes="1 + K (blur: 2 + K)",
+    needs=(MASKED_IMAGES,),
+    passes="1 + K (blur: 2 + K; masking=features: 1 + K of the tail)",
     citation="Feng et al., Neural Networks 178, 2024, 106473 (arXiv 2302.01642)",
     parameters={
         "clusters": Parameter(
-            10, "K, how many masked images; auto takes the elbow of the inertia", ("auto",), least=1, most=4096
+            10, "K, how many masked images; auto, for kmeans, takes the elbow of the inertia", ("auto",), least=1, most=4096
         ),
         "merge": Parameter("positive", "how the clusters' maps are weighted by their scores", MERGES),
+        "clustering": Parameter("kmeans", "how the feature maps are grouped; all but kmeans need scikit-learn", CLUSTERINGS),
         "metric": Parameter("euclidean", "distance between feature maps", ("euclidean", "cosine")),
-        "baseline": Parameter("black", "what shows where the mask is 0", ("black", "blur")),
-        "score": Parameter("probability", "what the masked images are judged by", ("probability", "logit")),
-        "masking": Parameter("image", "what the clusters mask", ("image",)),
-        "seed": Parameter(0, "of the clustering", least=0),
+        "baseline": Parameter("black", "what shows where an image's mask is 0", ("black", "blur")),
+        "score": SCORE,
+        "masking": Parameter(
+            "image", "mask the image with the clusters, or take them out of the features", ("image", "features")
+        ),
+        "seed": SEED,
     },
 )
 def run(
-    case: Case, *, clusters: int | str, merge: str, metric: str, baseline: str, score: str, masking: str, seed: int
+    case: Case,
+    *,
+    clusters: int | str,
+    merge: str,
+    clustering: str,
+    metric: str,
+    baseline: str,
+    score: str,
+    masking: str,
+    seed: int,
 ) -> np.ndarray:
     """Return the signed maps (N, T, h, w) of a case."""
+    if masking == "features" and baseline != "black":
+        raise ParameterError(
+            f"baseline={baseline!r} goes with masking='image'; masking='features' masks no image. Leave out one of them."
+        )
     with case.stage("cluster"):
-        maps, counts, notes = cluster_maps(case.features, clusters, metric=metric, seed=seed)
-    case.note(notes)
-    scores, blank = case.masked_scores(maps, baseline=baseline, score=score)
-    with case.stage("merge"):
-        return cluster_cam(maps, scores, blank, case.size, merge, counts)
+        found = cluster_maps(case.features, clusters, clustering=clustering, metric=metric, seed=seed)
+    case.note(found.notes)
+    count = found.maps.shape[1]
+    if masking == "image":
+        scores, blank = case.masked_scores(lambda start, stop: found.maps[:, start:stop], count, baseline=baseline, score=score)
+    else:
+        clusters_of = found.labels[:, None]
+
+        def without(start: int, stop: int) -> np.ndarray:
+            kept = np.asarray(clusters_of != np.arange(start, stop)[:, None], np.float32)
+            return kept[..., None, None]  # (N, k, C, 1, 1)
+
+        whole = case.scores(case.logits[:, None], score)
+        scores = whole - case.edited_scores(without, count, score=score)
+        blank = np.zeros_like(whole[:, 0])
+    return cluster_cam(found.maps, scores, blank, case.size, merge, found.counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from camrt.errors import ParameterError, UnknownMethod, did_you_mean
 
 METHODS: dict[str, Method] = {}
 
+# What a method may need of the network.
+GRADIENTS, MASKED_IMAGES, TAIL = "gradients", "masked images", "the tail on edited features"
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -19,7 +23,7 @@ class Parameter:
 
     Attributes
     ----------
-    default : int, float or str
+    default : bool, int, float or str
         Also tells the type of the numbers that are allowed.
     help : str
         One line.
@@ -31,7 +35,7 @@ class Parameter:
         The greatest.
     """
 
-    default: int | float | str
+    default: bool | int | float | str
     help: str
     choices: tuple[str, ...] = ()
     least: float | None = None
@@ -44,13 +48,20 @@ class Parameter:
         >>> Parameter(10, "how many", ("auto",), least=1, most=64).allowed
         'a whole number from 1 to 64 or auto'
         """
+        if isinstance(self.default, bool):
+            return "true or false"
         number = "a whole number" if isinstance(self.default, int) else "a number"
         words = f"{'one of ' if len(self.choices) > 1 else ''}{', '.join(self.choices)}"
         numbers = [f"{number} from {self.least:g} to {self.most:.12g}"] if self.least is not None else []
         return " or ".join(numbers + [words] * bool(self.choices))
 
-    def check(self, name: str, value: Any) -> int | float | str:
-        """Return the value in its own type; text that is a number counts as one."""
+    def check(self, name: str, value: Any) -> bool | int | float | str:
+        """Return the value in its own type; text that is a number, or true or false, counts as one."""
+        if isinstance(self.default, bool):
+            word = str(value).lower() if isinstance(value, str | bool | np.bool_) else ""
+            if word in ("true", "false"):
+                return word == "true"
+            raise ParameterError(f"{name} must be {self.allowed}, got {value!r}.")
         if isinstance(value, str) and value in self.choices:
             return value
         kind = type(self.default) if isinstance(self.default, int | float) else float
@@ -64,6 +75,11 @@ class Parameter:
         raise ParameterError(f"{name} must be {self.allowed}, got {value!r}.{did_you_mean(str(value), self.choices)}")
 
 
+# Parameters of several methods.
+SCORE = Parameter("probability", "what the network's answers are measured by", ("probability", "logit"))
+SEED = Parameter(0, "of K-means, spectral clustering and random masks", least=0)
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to compute a heatmap.
@@ -74,10 +90,10 @@ class Method:
         As users write it, "cluster-cam".
     run : callable
         (case, **parameters) → signed maps (N, T, h, w).
-    needs : str
-        What it asks of the network: "masked images", "gradients", "tail".
+    needs : tuple of str
+        What it asks of the network beside the features: "gradients", "masked images", "the tail on edited features".
     passes : str
-        Forward passes an image, as a formula.
+        What an image costs, as a formula: forward passes, K masked images, T targets.
     citation : str
         The paper.
     parameters : mapping of str to Parameter
@@ -85,7 +101,7 @@ class Method:
 
     name: str
     run: Callable[..., np.ndarray]
-    needs: str
+    needs: tuple[str, ...]
     passes: str
     citation: str
     parameters: Mapping[str, Parameter]
@@ -100,7 +116,7 @@ class Method:
         """
         for name in given:
             if name not in self.parameters:
-                known = ", ".join(self.parameters)
+                known = ", ".join(self.parameters) or "none"
                 raise ParameterError(
                     f"{self.name} has no parameter {name!r}.{did_you_mean(name, self.parameters)} It has: {known}."
                 )
@@ -111,7 +127,12 @@ class Method:
 
 
 def method(
-    name: str, *, needs: str, passes: str, citation: str, parameters: Mapping[str, Parameter]
+    name: str,
+    *,
+    passes: str,
+    citation: str,
+    needs: tuple[str, ...] = (),
+    parameters: Mapping[str, Parameter] = MappingProxyType({}),
 ) -> Callable[[Callable[..., np.ndarray]], Callable[..., np.ndarray]]:
     """Enter the decorated function into the catalogue."""
 

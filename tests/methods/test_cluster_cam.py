@@ -1,0 +1,104 @@
+"""Cluster-CAM: clusters of the feature maps mask the image, or are taken out of the features, and the network judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from camrt.clustering import cluster
+from tests.methods.judge import Judge, N, blurred, check, masked, up
+
+
+@cache
+def clustered(judge: Judge, x: Tensor, clusters: int, clustering: str) -> tuple[np.ndarray, Tensor]:
+    """Every map's cluster, and the masks N(up(M_k))."""
+    points = judge.engine_features(x)
+    labels = cluster(points.reshape(len(points), -1), clusters, clustering).labels
+    features = judge.features(x)
+    return labels, N(up(torch.stack([features[labels == k].mean(dim=0) for k in range(clusters)])))
+
+
+def merged(scores: Tensor, floor: Tensor | float, masks: Tensor, merge: str) -> Tensor:
+    """base − scissors of the three readings."""
+    if merge == "extremes":
+        return masks[scores.argmax()] - masks[scores.argmin()]
+    weights = (scores - floor).relu() if merge == "positive" else scores - scores.mean()
+    base, scissors = (torch.einsum("k,khw->hw", part.relu(), masks) for part in (weights, -weights))
+    return base - scissors
+
+
+def judged(judge: Judge, score: str) -> Callable[[Tensor], Tensor]:
+    return judge.probabilities if score == "probability" else lambda logits: logits
+
+
+def image_masking(
+    judge: Judge, x: Tensor, classes: Tensor, clusters: int, merge: str = "positive", clustering: str = "kmeans",
+    score: str = "probability", baseline: str = "black",
+) -> Tensor:  # fmt: skip
+    """s_k = score of the masked image, s_0 of the baseline; the map as large as the image."""
+    _, masks = clustered(judge, x, clusters, clustering)
+    blank = blurred(x) if baseline == "blur" else torch.zeros_like(x)
+    value = judged(judge, score)
+    scores, floor = (value(judge.logits(images)) @ classes for images in (masked(x, masks, blank), blank))
+    return merged(scores, floor[0], masks, merge)
+
+
+def feature_masking(
+    judge: Judge, x: Tensor, classes: Tensor, clusters: int, merge: str = "positive", clustering: str = "kmeans",
+    score: str = "probability",
+) -> Tensor:  # fmt: skip
+    """s_k = how far the score falls when cluster k is taken out of the features, one tail pass each; s_0 = 0."""
+    labels, masks = clustered(judge, x, clusters, clustering)
+    value = judged(judge, score)
+    whole = value(judge.logits(x))[0] @ classes
+    falls = []
+    for k in range(clusters):
+        kept = torch.tensor(labels != k, dtype=torch.float64)[:, None, None]
+        falls.append(whole - value(judge.edited(x, kept))[0] @ classes)
+    return merged(torch.stack(falls), 0.0, masks, merge)
+
+
+MERGES = ["positive", "evidence", "extremes"]
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("score", ["probability", "logit"])
+def test_the_map_equals_the_formula(judge, merge, score):
+    formula = partial(image_masking, clusters=7, merge=merge, score=score)
+    check(judge, "cluster-cam", formula, whole=True, clusters=7, merge=merge, score=score)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_over_a_blurred_baseline_the_map_equals_the_formula(late, merge):
+    formula = partial(image_masking, clusters=7, merge=merge, baseline="blur")
+    check(late, "cluster-cam", formula, whole=True, clusters=7, merge=merge, baseline="blur")
+
+
+@pytest.mark.parametrize("clustering", ["spectral", "agglomerative"])
+def test_with_other_clusterings_the_map_equals_the_formula(judge, clustering):
+    formula = partial(image_masking, clusters=6, clustering=clustering)
+    check(judge, "cluster-cam", formula, whole=True, clusters=6, clustering=clustering)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("score", ["probability", "logit"])
+def test_masking_the_features_the_map_equals_the_formula(judge, merge, score):
+    formula = partial(feature_masking, clusters=7, merge=merge, score=score)
+    check(judge, "cluster-cam", formula, whole=True, clusters=7, masking="features", merge=merge, score=score)
+
+
+@pytest.mark.parametrize("clustering", ["spectral", "agglomerative"])
+def test_masking_the_features_of_other_clusterings_the_map_equals_the_formula(late, clustering):
+    formula = partial(feature_masking, clusters=6, clustering=clustering)
+    check(late, "cluster-cam", formula, whole=True, clusters=6, masking="features", clustering=clustering)
+
+
+@pytest.mark.parametrize("masking", ["image", "features"])
+def test_a_probability_is_a_sigmoid_where_the_bundle_says_so(yes_no, masking):
+    formula = partial(image_masking if masking == "image" else feature_masking, clusters=7, merge="evidence")
+    check(yes_no, "cluster-cam", formula, whole=True, clusters=7, merge="evidence", masking=masking)

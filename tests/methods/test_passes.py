@@ -1,0 +1,82 @@
+"""What every method costs: what its run reports, what the catalogue promises, and the rows that the sessions really see."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import prod
+
+import pytest
+
+import camrt
+from camrt.engine import Engine
+from camrt.methods import METHODS
+from tests.methods.judge import photos
+
+C, CELLS, T = 40, 12 * 15, 2  # channels, h · w, targets
+
+# method, parameters, what the catalogue says, full passes, tail passes, backward passes
+COSTS = [
+    ("cluster-cam", {"clusters": 7}, "1 + K (blur: 2 + K; masking=features: 1 + K of the tail)", 8, 0, 0),
+    ("cluster-cam", {"clusters": 7, "baseline": "blur"}, None, 9, 0, 0),
+    ("cluster-cam", {"clusters": 7, "masking": "features"}, None, 1, 7, 0),
+    ("group-cam", {"groups": 8}, "2 + T · G + T backward", 2 + T * 8, 0, T),
+    ("group-cam", {"groups": 8, "grouping": "kmeans"}, None, 2 + T * 8, 0, T),
+    ("group-cam", {"groups": 64}, None, 2 + T * C, 0, T),  # no more groups than channels
+    ("group-cam", {}, None, 2 + T * C // 2, 0, T),  # 32 groups of 40 channels: 20 of two
+    ("hires-cam", {}, "1 + T backward", 1, 0, T),
+    ("grad-cam", {}, "1 + T backward", 1, 0, T),
+    ("grad-cam++", {}, "1 + T backward", 1, 0, T),
+    ("xgrad-cam", {}, "1 + T backward", 1, 0, T),
+    ("layer-cam", {}, "1 + T backward", 1, 0, T),
+    ("eigengrad-cam", {}, "1 + T backward", 1, 0, T),
+    ("cam", {}, "1, once C + 1 of the tail", 1, 0, 0),
+    ("eigen-cam", {}, "1", 1, 0, 0),
+    ("ablation-cam", {}, "1 + C of the tail", 1, C, 0),
+    ("recipro-cam", {}, "1 + h·w of the tail", 1, CELLS, 0),
+    ("score-cam", {}, "1 + C", 1 + C, 0, 0),
+    ("rise", {"masks": 70}, "1 + masks", 71, 0, 0),
+]
+
+
+def rows_of(engine: Engine, monkeypatch) -> Counter:
+    """Return how many rows each graph is given from now on."""
+    counted, run = Counter(), engine._run
+
+    def counting(session, feeds):
+        graph = {id(engine._head): "head", id(engine._tail): "tail"} | {id(s): name for name, s in engine._sessions.items()}
+        shape = feeds["maps"].shape()[:2] if "maps" in feeds else next(iter(feeds.values())).shape()[:1]
+        counted[graph[id(session)]] += prod(shape)
+        return run(session, feeds)
+
+    monkeypatch.setattr(engine, "_run", counting)
+    return counted
+
+
+def test_every_method_is_priced():
+    assert {name for name, *_ in COSTS} == set(METHODS)
+
+
+@pytest.mark.parametrize(("method", "parameters", "promise", "passes", "tail", "backward"), COSTS)
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_method_costs_what_it_promises(linear, monkeypatch, images, method, parameters, promise, passes, tail, backward):
+    assert promise in (None, METHODS[method].passes)
+    linear.explainer.engine.black_logits()  # once for an explainer, as the next
+    linear.explainer.engine.linear_tail()
+    rows = rows_of(linear.explainer.engine, monkeypatch)
+    explanations = linear.explainer.explain(photos(images), targets=[0, 3], method=method, **parameters)
+    for explanation in explanations:
+        run = explanation.run
+        assert (run.passes, run.tail_passes, run.backward_passes) == (passes, tail, backward)
+    full = rows["head"] + rows["score"]
+    edited = rows["tail"] - rows["head"]  # every image that goes through the head goes on through the tail
+    assert (full, edited, rows["gradient"]) == (images * passes, images * tail, images * backward)
+
+
+@pytest.mark.parametrize(("method", "more"), [("cam", C + 1), ("score-cam", 1)])
+def test_what_does_not_depend_on_the_image_is_asked_once(linear, monkeypatch, method, more):
+    explainer = camrt.load(linear.explainer.engine.bundle.folder, providers=["cpu"], threads=1)
+    rows = rows_of(explainer.engine, monkeypatch)
+    for expected in (1 + more, 1):
+        rows.clear()
+        explainer.explain(photos()[0], method=method)
+        assert rows["tail"] == expected
