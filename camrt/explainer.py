@@ -15,12 +15,12 @@ import numpy as np
 from camrt.bundle import open_bundle
 from camrt.case import Case, probabilities
 from camrt.engine import MAX_MASKED_BATCH, Engine, check_count
-from camrt.errors import ParameterError, UnknownTarget, did_you_mean
-from camrt.explanation import Explanation, Run, Target
+from camrt.errors import MethodUnavailable, ParameterError, UnknownTarget, did_you_mean
+from camrt.explanation import Category, Explanation, Run, Target
 from camrt.heatmap import Outcome, outcomes
 from camrt.image import preprocess_photo
 from camrt.manifest import Manifest, match_label
-from camrt.methods import Method, get_method
+from camrt.methods import GRADIENTS, METHODS, Method, get_method
 from camrt.photo import MAX_PIXELS, ImageSource, load_photo
 from camrt.providers import versions
 
@@ -46,7 +46,7 @@ def load(
         Execution providers to try in order: ["cuda", "cpu"], ["cpu"], ["tensorrt", "cuda"], …  By default CUDA where
         this ONNX Runtime has it, else the CPU; every result says which one ran.
     max_masked_batch : int, default 64
-        Most masked images in one call; more go in chunks.
+        Most masked images, edited features or gradients in one call; more go in chunks.
     threads : int, default 0
         Threads of one operator on the CPU; 0 is one per core.
     max_pixels : int
@@ -90,12 +90,13 @@ class Explainer:
     @overload
     def explain(
         self, image: list[ImageSource] | tuple[ImageSource, ...], *, target: int | str | None = ...,
-        targets: Iterable[int | str] | None = ..., top: int | None = ..., method: str = ..., **parameters: Any,
+        targets: Iterable[int | str] | None = ..., top: int | None = ..., versus: int | str | None = ..., method: str = ...,
+        **parameters: Any,
     ) -> list[Explanation]: ...  # fmt: skip
     @overload
     def explain(
         self, image: ImageSource, *, target: int | str | None = ..., targets: Iterable[int | str] | None = ...,
-        top: int | None = ..., method: str = ..., **parameters: Any,
+        top: int | None = ..., versus: int | str | None = ..., method: str = ..., **parameters: Any,
     ) -> Explanation: ...  # fmt: skip
     def explain(
         self,
@@ -104,6 +105,7 @@ class Explainer:
         target: int | str | None = None,
         targets: Iterable[int | str] | None = None,
         top: int | None = None,
+        versus: int | str | None = None,
         method: str = DEFAULT_METHOD,
         **parameters: Any,
     ) -> Explanation | list[Explanation]:
@@ -119,6 +121,9 @@ class Explainer:
             Several classes; for methods whose masks do not depend on the class they cost what one costs.
         top : int, optional
             How many of the most probable classes.
+        versus : int or str, optional
+            Explain why the target and not this class: scores, logits and gradients are differences of the two.  Among the
+            `top` classes it gets a map of zeros itself.
         method : str, default "cluster-cam"
             `camrt methods` lists them.
         **parameters
@@ -130,6 +135,8 @@ class Explainer:
             An image cannot be read.
         UnknownTarget, UnknownMethod, ParameterError
             What was asked for is not there, or not allowed.
+        MethodUnavailable
+            The bundle or this installation lacks what the method needs.
         DeviceMemoryError
             Not even one masked image fits.
         BundleError
@@ -137,15 +144,19 @@ class Explainer:
         """
         chosen = get_method(method)
         settings = chosen.settings(parameters)
+        self._check_gradients(chosen)
         classes = self._asked_classes(target, targets, top)
+        other = None if versus is None else self.class_index(versus)
+        if isinstance(classes, list) and other in classes:
+            raise ParameterError(f"versus must be another class than the target, got {versus!r} for both.")
         if not isinstance(image, list | tuple):
-            return self._explain_group([image], classes, chosen, settings)[0]
+            return self._explain_group([image], classes, other, chosen, settings)[0]
         together = min(IMAGES_PER_GROUP, self.engine.max_masked_batch)
         groups = (image[i : i + together] for i in range(0, len(image), together))
-        return [explanation for group in groups for explanation in self._explain_group(group, classes, chosen, settings)]
+        return [explanation for group in groups for explanation in self._explain_group(group, classes, other, chosen, settings)]
 
     def _explain_group(
-        self, images: Sequence[Any], classes: list[int] | int, method: Method, settings: dict[str, Any]
+        self, images: Sequence[Any], classes: list[int] | int, versus: int | None, method: Method, settings: dict[str, Any]
     ) -> list[Explanation]:
         started = time.perf_counter()
         photos = [load_photo(image, self.max_pixels) for image in images]
@@ -153,15 +164,19 @@ class Explainer:
         inputs = [preprocess_photo(photo.pixels, self.manifest.preprocess) for photo in photos]
         ready = time.perf_counter()
         case = Case(self.engine, np.stack([x for x, _ in inputs]))
-        case.targets = self._targets(case.logits, classes)
-        signed = method.run(case, **settings)
-        codes = outcomes(signed, case.features, case.finite, case.size)
+        case.targets, case.versus = self._targets(case.logits, classes), versus
+        with case.rest("merge"), np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # that becomes an outcome
+            asked = case.finite[:, None] & (case.targets != versus)  # a class differs from itself in nothing
+            signed = np.where(asked[..., None, None], self._signed_maps(case, method, settings), np.float32(0))
+            codes = outcomes(signed, case.features, case.finite, case.size)
         timings = {"decode": (decoded - started) * 1e3, "preprocess": (ready - decoded) * 1e3} | case.timings
         timings["total"] = (time.perf_counter() - started) * 1e3
         run = Run(
             method=method.name,
             parameters=settings,
             passes=case.passes,
+            tail_passes=case.tail_passes,
+            backward_passes=case.backward_passes,
             masked_batch=case.masked_batch,
             timings={stage: ms / len(photos) for stage, ms in timings.items()},
             provider=self.engine.provider,
@@ -176,6 +191,30 @@ class Explainer:
                 photos, self._describe(case, codes), signed, inputs, case.notes, strict=True
             )
         ]
+
+    def _signed_maps(self, case: Case, method: Method, settings: dict[str, Any]) -> np.ndarray:
+        """Run a method; by gradients some targets at a time, as those of a thousand classes would fill the memory."""
+        if GRADIENTS not in method.needs:
+            return method.run(case, **settings)
+        targets = case.targets
+        together = max(1, self.engine.max_masked_batch // len(targets))
+        parts = []
+        for start in range(0, targets.shape[1], together):
+            case.targets = targets[:, start : start + together]
+            parts.append(method.run(case, **settings))
+        case.targets = targets
+        return np.concatenate(parts, axis=1)
+
+    def _check_gradients(self, method: Method) -> None:
+        """Refuse a method that needs gradients where the bundle has none."""
+        missing = self.manifest.gradient_missing
+        if GRADIENTS in method.needs and missing is not None:
+            others = ", ".join(name for name, other in METHODS.items() if GRADIENTS not in other.needs)
+            raise MethodUnavailable(
+                f"{method.name} needs gradients, and the bundle {self.manifest.name!r}, cut at {self.manifest.layer.name!r}, "
+                f"has none: {missing}. Export the model at a later layer (camrt layers lists them), or take a method without "
+                f"gradients: {others}."
+            )
 
     # --- targets ----------------------------------------------------------------------------------------------------------
     def _asked_classes(self, target: int | str | None, targets: Iterable[int | str] | None, top: int | None) -> list[int] | int:
@@ -230,11 +269,12 @@ class Explainer:
         return np.argsort(-np.nan_to_num(logits, nan=-np.inf), axis=1, kind="stable")[:, :classes]
 
     def _describe(self, case: Case, codes: np.ndarray) -> list[tuple[Target, ...]]:
+        other = None if case.versus is None else Category(case.versus, self.manifest.label(case.versus))
         with np.errstate(invalid="ignore", over="ignore"):
             p = np.take_along_axis(probabilities(case.logits, self.manifest.kind), case.targets, axis=1)
         return [
             tuple(
-                Target(int(index), self.manifest.label(int(index)), float(probability), Outcome(int(code)))
+                Target(int(index), self.manifest.label(int(index)), float(probability), Outcome(int(code)), other)
                 for index, probability, code in zip(*rows, strict=True)
             )
             for rows in zip(case.targets, p, codes, strict=True)

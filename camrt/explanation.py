@@ -26,7 +26,26 @@ MAX_NAME = 80  # bytes of a part of a file name; file systems allow 255 for all 
 
 
 @dataclass(frozen=True)
-class Target:
+class Category:
+    """A class of the network.
+
+    Attributes
+    ----------
+    index : int
+    label : str
+    """
+
+    index: int
+    label: str
+
+    @property
+    def name(self) -> str:
+        """Return the first of the label's comma-separated names."""
+        return first_name(self.label) or str(self.index)
+
+
+@dataclass(frozen=True)
+class Target(Category):
     """One class that was explained.
 
     Attributes
@@ -36,17 +55,18 @@ class Target:
     probability : float
         p of the class on the whole image; NaN where the network gave none.
     outcome : Outcome
+    versus : Category or None
+        The class against which it was explained.
     """
 
-    index: int
-    label: str
     probability: float
     outcome: Outcome
+    versus: Category | None = None
 
     @property
-    def name(self) -> str:
-        """Return the first of the label's comma-separated names."""
-        return first_name(self.label) or str(self.index)
+    def title(self) -> str:
+        """Return the name, and that of the class against which it was explained."""
+        return self.name if self.versus is None else f"{self.name} versus {self.versus.name}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,8 @@ class Run:
         All of the method's, with their values.
     passes : int
         Forward passes this image took.  The black baseline's own pass runs once per explainer and is not among them.
+    tail_passes, backward_passes : int
+        Passes of the tail on edited features, and gradients of the tail.
     masked_batch : int
         Masked images in one call.
     timings : mapping of str to float
@@ -75,12 +97,31 @@ class Run:
     method: str
     parameters: Mapping[str, Any]
     passes: int
+    tail_passes: int
+    backward_passes: int
     masked_batch: int
     timings: Mapping[str, float]
     provider: str
     versions: Mapping[str, str]
     bundle: str
     bundle_sha256: str
+
+    @property
+    def cost(self) -> str:
+        """Say what an image cost: "1 pass + 1 backward, 4.1 ms"."""
+        ms = self.timings["total"]
+        return f"{counted(self.passes, self.tail_passes, self.backward_passes)}, {ms:.{0 if ms >= 10 else 1}f} ms"
+
+
+def counted(passes: int, tail_passes: int, backward_passes: int) -> str:
+    """Say what ran for an image.
+
+    >>> counted(1, 49, 0)
+    '1 pass + 49 of the tail'
+    """
+    parts = [f"{passes} pass{'es' * (passes != 1)}"]
+    parts += [f"{tail_passes} of the tail"] * bool(tail_passes) + [f"{backward_passes} backward"] * bool(backward_passes)
+    return " + ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -109,7 +150,7 @@ class Explanation:
     run: Run
 
     def __repr__(self) -> str:
-        named = ", ".join(f"{t.name} {t.probability:.2f}" for t in self.targets)
+        named = ", ".join(f"{t.title} {t.probability:.2f}" for t in self.targets)
         return f"Explanation({self.photo.name!r}: {named}; {self.run.method}, maps {self.maps.shape})"
 
     @property
@@ -157,6 +198,7 @@ class Explanation:
                     "label": t.label,
                     "probability": t.probability if math.isfinite(t.probability) else None,
                     "outcome": t.outcome.word,
+                    "versus": t.versus and {"index": t.versus.index, "label": t.versus.label},
                 }
                 for t in self.targets
             ],
@@ -164,6 +206,8 @@ class Explanation:
             "method": self.run.method,
             "parameters": dict(self.run.parameters),
             "passes": self.run.passes,
+            "tail_passes": self.run.tail_passes,
+            "backward_passes": self.run.backward_passes,
             "masked_batch": self.run.masked_batch,
             "milliseconds": {stage: round(ms, 3) for stage, ms in self.run.timings.items()},
             "provider": self.run.provider,
@@ -218,7 +262,7 @@ class Explanation:
 
     def _target_file_names(self) -> list[str]:
         """Return a file name for every target, all different."""
-        names = [slug(t.name) for t in self.targets]
+        names = [slug(t.title) for t in self.targets]
         taken: list[str] = []
         for name, target in zip(names, self.targets, strict=True):
             taken.append(unused(name if names.count(name) == 1 else f"{name}-{target.index}", taken))

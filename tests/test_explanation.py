@@ -84,7 +84,7 @@ def test_saving_writes_overlays_heatmaps_and_json(explanation, tmp_path):
     assert np.array_equal(drawn, explanation.overlay([t.name for t in explanation.targets].index("star")))
     described = json.loads((tmp_path / "new/out/star_ring.explanation.json").read_text())
     assert {t["label"] for t in described["targets"]} == {"star", "ring"}
-    assert described["passes"] == 11
+    assert (described["passes"], described["tail_passes"], described["backward_passes"]) == (11, 0, 0)
     assert described["bundle"]["name"] == "shapes"
     assert described["files"]["heatmap"] == "star_ring.npy"
 
@@ -99,6 +99,28 @@ def test_saving_again_replaces_whole_files(explanation, tmp_path):
 def test_two_targets_of_one_name_get_two_files(tiny, pixels, tmp_path):
     tiny.explain(pixels, targets=[2, 4]).save(tmp_path, "photo")
     assert {f.name for f in tmp_path.glob("*.png")} == {"photo.crane-2.png", "photo.crane-4.png"}
+
+
+def test_a_target_versus_another_class_is_named_after_both(tiny, pixels, tmp_path):
+    explanation = tiny.explain(pixels, targets=["dog", "honeybee"], versus="ant", method="hires-cam")
+    assert "dog versus ant" in repr(explanation)
+    files = explanation.save(tmp_path, "photo")
+    assert [f.name for f in files] == [
+        "photo.dog_versus_ant.png", "photo.bee_versus_ant.png", "photo.npy", "photo.explanation.json"
+    ]  # fmt: skip
+    described = json.loads(files[-1].read_text())
+    assert [t["label"] for t in described["targets"]] == ["dog", "bee, honeybee"]
+    assert [t["versus"] for t in described["targets"]] == [{"index": 0, "label": "ant"}] * 2
+    assert (described["passes"], described["tail_passes"], described["backward_passes"]) == (1, 0, 2)
+
+
+def test_two_targets_of_one_name_versus_another_get_two_files(tiny, pixels, tmp_path):
+    tiny.explain(pixels, targets=[2, 4], versus="dog").save(tmp_path, "photo")
+    assert {f.name for f in tmp_path.glob("*.png")} == {"photo.crane_versus_dog-2.png", "photo.crane_versus_dog-4.png"}
+
+
+def test_without_versus_the_json_says_so(explanation):
+    assert [t["versus"] for t in explanation.to_json()["targets"]] == [None, None]
 
 
 def test_a_failed_save_leaves_nothing_behind(explanation, tmp_path, monkeypatch):
