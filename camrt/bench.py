@@ -1,6 +1,7 @@
 """What an explanation costs over the forward passes it needs, measured in one process, interleaved.
 
-The floor is the bare network in one session: once with one image, once with as many in a batch as are masked.
+The floor is the bare network in one session: once with one image, and once more with as many as are masked, in as large
+batches.  A gradient or a pass of the tail has no bare counterpart; what it costs shows in the ratio.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ class Bench:
 
     Attributes
     ----------
-    floor_one, floor_batch : Spread
-        The bare network with one image, and with as many in a batch as `explain` masks.
+    floor_one : Spread
+        The bare network with one image.
+    floor_batch : Spread or None
+        With as many as `explain` masks; None for a method that masks none.
     explain : Spread
         `explain` on a decoded photo at network size.
     ratio : float
@@ -69,11 +72,13 @@ class Bench:
     method: str
     parameters: dict[str, Any]
     passes: int
+    tail_passes: int
+    backward_passes: int
     provider: str
     versions: dict[str, str]
     runs: int
     floor_one: Spread
-    floor_batch: Spread
+    floor_batch: Spread | None
     explain: Spread
     ratio: float
     stages: dict[str, Spread]
@@ -128,11 +133,16 @@ def bench(
     first = explainer.explain(pixels, method=method, **parameters)
     on_photo = explainer.explain(encoded, method=method, **parameters)
     overlaid = on_photo.overlay()
-    many = np.repeat(one, max(1, first.run.passes - 1), axis=0)
+    masked = first.run.passes - 1
+    batch = np.repeat(one, max(1, min(masked, first.run.masked_batch)), axis=0)
+
+    def floor_of_masked() -> None:
+        for start in range(0, masked, len(batch)):
+            floor(batch[: masked - start])
 
     calls: dict[str, Callable[[], Any]] = {
         "one": lambda: floor(one),
-        "batch": lambda: floor(many),
+        **({"batch": floor_of_masked} if masked else {}),
         "explain": lambda: explainer.explain(pixels, method=method, **parameters),
         "decode": lambda: load_photo(encoded),
         "heatmap on photo": lambda: on_photo.heatmap,
@@ -142,19 +152,22 @@ def bench(
     times, explanations = _rounds(calls, runs, step)
     stages = {stage: [e.run.timings[stage] / 1e3 for e in explanations] for stage in first.run.timings}
     spreads = {name: Spread.of(values) for name, values in times.items()}
+    bare = sum(float(np.median(times[name])) for name in ("one", "batch") if name in times)
     return Bench(
         bundle=manifest.name,
         floor_of=floor_of,
         method=method,
         parameters=dict(first.run.parameters),
         passes=first.run.passes,
+        tail_passes=first.run.tail_passes,
+        backward_passes=first.run.backward_passes,
         provider=first.run.provider,
         versions=versions(),
         runs=runs,
         floor_one=spreads.pop("one"),
-        floor_batch=spreads.pop("batch"),
+        floor_batch=spreads.pop("batch", None),
         explain=spreads.pop("explain"),
-        ratio=round(np.median(times["explain"]) / (np.median(times["one"]) + np.median(times["batch"])), 4),
+        ratio=round(float(np.median(times["explain"])) / bare, 4),
         stages={stage: Spread.of(values) for stage, values in stages.items()},
         beside=spreads,
         memory_floor=memory_floor,

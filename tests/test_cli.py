@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -59,6 +60,12 @@ def test_every_method_stands_in_the_readme():
     (["explain", "shapes", SAMPLES / "star.png", "-p", "clusters"], 2, "write NAME=VALUE"),
     (["explain", "shapes", SAMPLES / "star.png", "-p", "clusters=0"], 2, "clusters must be a whole number from 1 to 4096"),
     (["explain", "shapes", SAMPLES / "star.png", "-p", "klusters=3"], 2, "Did you mean 'clusters'"),
+    (["explain", "shapes", SAMPLES / "star.png", "-m", "hires-cam", "-p", "raw=maybe"], 2, "raw must be true or false"),
+    (["explain", "shapes", SAMPLES / "star.png", "-m", "grad-cam", "-p", "raw=true"], 2, "grad-cam has no parameter 'raw'"),
+    (["explain", "shapes", SAMPLES / "star.png", "-m", "cam"], 1, "cam needs a tail of global average pooling"),
+    (["explain", "shapes", SAMPLES / "star.png", "-m", "all", "-p", "raw=true"], 2, "--param is for one method"),
+    (["explain", "shapes", SAMPLES / "star.png", "-t", "star", "--versus", "star"], 2, "versus must be another class"),
+    (["explain", "shapes", SAMPLES / "star.png", "--versus", "rign"], 1, "Did you mean 'ring'"),
     (["explain", "shapes", SAMPLES / "star.png", "--provider", "cuda"], 1, "'cuda' is not in this onnxruntime"),
     (["explain", "shapes", SAMPLES / "star.png", "--max-pixels", "10"], 1, "more than the limit of 10"),
     (["info", "nowhere"], 1, "There is no bundle"),
@@ -166,6 +173,37 @@ def test_a_degenerate_outcome_is_told_and_exits_0(tmp_path):
     assert "[flat_map]" in result.stdout
 
 
+def test_versus_explains_why_this_class_and_not_that(tmp_path):
+    for target, other in (("star", "ring"), ("ring", "star")):
+        arguments = ["-t", target, "--versus", other, "-m", "hires-cam", "-p", "raw=true", "-o", tmp_path / target]
+        result = run("explain", "shapes", SAMPLES / "star_ring.png", *arguments)
+        assert f"{target} versus {other}" in result.stdout
+        assert (tmp_path / target / f"star_ring.{target}_versus_{other}.png").exists()
+    star, ring = (np.load(tmp_path / target / "star_ring.npy")[0] for target in ("star", "ring"))
+    assert ring.flat[star.argmax()] == star.flat[ring.argmax()] == 0  # what speaks most for the one speaks against the other
+
+
+def test_all_writes_one_contact_sheet_a_photo_and_tells_each_cost(tmp_path, tiny_bundle):
+    result = run("explain", tiny_bundle, SAMPLES / "star.png", SAMPLES / "heart.png", "--method", "all", "-o", tmp_path)
+    assert result.exit_code == 0
+    assert {f.name for f in tmp_path.iterdir()} == {"star.methods.png", "heart.methods.png"}
+    for name in METHODS:
+        assert result.stdout.count(f"\n  {name} ") == 2
+    assert "rise         " in result.stdout
+    assert "4001 passes" in result.stdout
+    line = run("explain", "shapes", SAMPLES / "star.png", "--method", "all", "-o", tmp_path, "--json").stdout
+    methods = {m["method"]: m for m in json.loads(line)["methods"]}
+    assert "global average pooling" in methods["cam"]["unavailable"]
+    assert methods["hires-cam"]["backward_passes"] == 1
+
+
+def test_a_contact_sheet_that_cannot_be_written_is_told(tmp_path, tiny_bundle):
+    (tmp_path / "out").write_text("a file")
+    result = run("explain", tiny_bundle, SAMPLES / "star.png", "--method", "all", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "the contact sheet cannot be written" in one_line_error(result)
+
+
 # --- the others -----------------------------------------------------------------------------------------------------------
 def test_info_describes_the_bundle_and_the_installation():
     assert "relu_9" in run("info", "shapes").stdout
@@ -192,6 +230,13 @@ def test_bench_prints_floor_stages_and_ratio():
     table = run("bench", "shapes", "--runs", 1, "-p", "clusters=4").stdout
     assert "ratio explain / floor" in table
     assert "4 images" in table
+
+
+def test_bench_of_a_method_without_masked_images_has_one_bare_pass_as_its_floor():
+    values = json.loads(run("bench", "shapes", "--runs", 1, "-m", "hires-cam", "--json").stdout)
+    assert (values["passes"], values["backward_passes"], values["floor_batch"]) == (1, 1, None)
+    assert values["ratio"] == pytest.approx(values["explain"]["median"] / values["floor_one"]["median"], rel=1e-3)
+    assert "1 pass + 80 of the tail" in run("bench", "shapes", "--runs", 1, "-m", "ablation-cam").stdout
 
 
 def test_bench_takes_the_uncut_model_as_the_floor(tmp_path, tiny_bundle):

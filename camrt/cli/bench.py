@@ -12,6 +12,7 @@ import click
 from camrt.bench import WARM_UP, Bench
 from camrt.bench import bench as measure
 from camrt.cli.options import engine_options, json_option, method_options, open_explainer
+from camrt.explanation import counted
 from camrt.methods import get_method
 from camrt.photo import load_photo
 
@@ -50,8 +51,8 @@ def bench(
 def _bench_table(b: Bench) -> str:
     rows: list[tuple[str, Any]] = [
         (f"floor: {b.floor_of}, 1 image", b.floor_one),
-        (f"floor: {b.floor_of}, {b.passes - 1} images", b.floor_batch),
-        (f"explain ({b.method}, {b.passes} passes)", b.explain),
+        *([(f"floor: {b.floor_of}, {b.passes - 1} images", b.floor_batch)] if b.floor_batch else []),
+        (f"explain ({b.method}, {counted(b.passes, b.tail_passes, b.backward_passes)})", b.explain),
         *((f"  {stage}", spread) for stage, spread in b.stages.items() if stage != "total"),
         *((f"beside: {name}", spread) for name, spread in b.beside.items()),
     ]

@@ -22,7 +22,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what `open_explainer` takes."""
     for option in (
         click.option("--threads", type=click.IntRange(0, MAX_THREADS), default=0, help="Threads of one operator; 0 is one per core.", show_default=True),
-        click.option("--max-masked-batch", type=click.IntRange(1), default=MAX_MASKED_BATCH, show_default=True, help="Most masked images in one call."),
+        click.option("--max-masked-batch", type=click.IntRange(1), default=MAX_MASKED_BATCH, show_default=True, help="Most masked images, edited features or gradients in one call."),
         click.option("--provider", "providers", multiple=True, metavar="NAME", help=f"Execution provider ({', '.join(NAMES)}); several are tried in order.  [default: CUDA if installed, else the CPU]"),
     ):  # fmt: skip
         command = option(command)
@@ -33,7 +33,7 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --method and --param."""
     for option in (
         click.option("-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_read_parameters, help="A parameter of the method, for instance clusters=32."),
-        click.option("-m", "--method", default=DEFAULT_METHOD, show_default=True, metavar="NAME", help="How the map is computed; see camrt methods."),
+        click.option("-m", "--method", default=DEFAULT_METHOD, show_default=True, metavar="NAME", help="How the map is computed; see camrt methods (camrt explain: or all, side by side)."),
     ):  # fmt: skip
         command = option(command)
     return command

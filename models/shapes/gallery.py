@@ -1,4 +1,4 @@
-"""Draw README's picture from the sample scenes and the bundle beside this file.
+"""Draw README's pictures from the sample scenes and the bundle beside this file.
 
 python models/shapes/gallery.py
 """
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 import camrt
+from camrt.sheet import attempt_all, contact_sheet
 
 FOLDER = Path(__file__).parent
 WIDTH = 1260  # pixels
@@ -42,6 +43,10 @@ def main() -> None:
     explainer = camrt.load(FOLDER, providers=["cpu"])
     rows = [row(explainer, ["heart", "star", "circle"]), row(explainer, ["star_ring", "circle_triangle", "square_cross"])]
     cv2.imwrite(str(FOLDER / "gallery.png"), np.concatenate(rows)[..., ::-1])
+    photo = camrt.load_photo(FOLDER / "samples" / "star_ring.png")
+    for _ in range(2):  # the first round warms up
+        attempts = attempt_all(explainer, photo, target="star")
+    cv2.imwrite(str(FOLDER / "methods.jpg"), contact_sheet(attempts)[..., ::-1])
 
 
 if __name__ == "__main__":
