@@ -1,6 +1,7 @@
-"""Which reading of Cluster-CAM serves best: every merge and several K, on real models and photos.
+"""Which map serves best on real models and photos: the readings of Cluster-CAM, or the methods.
 
-    CAMRT_REAL=… python tests/benchmarks/merges.py
+    CAMRT_REAL=… python tests/benchmarks/quality.py merges
+    CAMRT_REAL=… python tests/benchmarks/quality.py methods [--slow] [--photos 20] [--models mobilenet_v2_tv …]
 
 For every photo that the model names rightly: insertion − deletion (protocol `rise` with 14 steps), average drop, and whether
 the heatmap's maximum lies in the object's box.  Deletion sets pixels to 0 in preprocessed space, insertion starts from a
@@ -9,9 +10,9 @@ Gaussian blur (kernel 11, σ 5, zero padding); classes are scored by softmax.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -23,17 +24,30 @@ import camrt
 from camrt.case import probabilities
 from camrt.explainer import Explainer
 from camrt.image import preprocess_photo, restore
+from camrt.methods import METHODS
+from camrt.methods.registry import MASKED_IMAGES
 
 REAL = Path(os.environ["CAMRT_REAL"])
 STEPS = 14
-VARIANTS = [
-    {"clusters": clusters, "merge": merge} for clusters in (10, 32) for merge in ("extremes", "evidence", "positive")
-] + [
-    {"clusters": 10, "merge": "positive", "metric": "cosine"},
-    {"clusters": 10, "merge": "positive", "baseline": "blur"},
-    {"clusters": 10, "merge": "positive", "score": "logit"},
-    {"clusters": "auto", "merge": "positive"},
+MODELS = ["mobilenet_v2_tv", "squeezenet11_gluon", "googlenet_caffe"]
+MERGES = [{"clusters": clusters, "merge": merge} for clusters in (10, 32) for merge in ("extremes", "evidence", "positive")] + [
+    {"metric": "cosine"},
+    {"baseline": "blur"},
+    {"score": "logit"},
+    {"clusters": "auto"},
+    {"clustering": "spectral"},
+    {"clustering": "agglomerative"},
+    {"masking": "features"},
+    {"masking": "features", "score": "logit"},
+    {"masking": "features", "clusters": 32},
 ]
+SLOW = [{"method": "score-cam"}, {"method": "rise", "masks": 1000}]
+NEED_NO_IMAGES = [name for name, method in METHODS.items() if MASKED_IMAGES not in method.needs]
+SETS = {
+    "merges": MERGES,
+    "methods": [{"method": "cluster-cam"}, {"method": "group-cam"}, {"method": "group-cam", "variant": "2021-03"}]
+    + [{"method": name} for name in NEED_NO_IMAGES],
+}
 
 
 def score(explainer: Explainer, batch: np.ndarray, target: int) -> np.ndarray:
@@ -63,49 +77,63 @@ def centre_blob(size: tuple[int, int]) -> np.ndarray:
     return smooth / smooth.max()
 
 
-def measure(explainer: Explainer, path: Path, target: int, boxes: list[list[float]]) -> dict[str, tuple[float, ...]]:
+def measure(
+    explainer: Explainer, path: Path, target: int, boxes: list[list[float]], variants: list[dict]
+) -> dict[str, tuple[float, ...]]:
     photo = camrt.load_photo(path)
     x, where = preprocess_photo(photo.pixels, explainer.manifest.preprocess)
     whole = float(score(explainer, x[None], target)[0])
     found = {}
-    for variant in [*VARIANTS, None]:
+    for variant in [*variants, None]:
         if variant is None:
-            heatmap, passes = centre_blob(where.network), 0
+            heatmap = centre_blob(where.network)
             on_photo = restore(heatmap, where)
         else:
-            explanation = explainer.explain(photo, target=target, **variant)
-            heatmap, on_photo, passes = explanation.network_heatmap[0], explanation.heatmap[0], explanation.run.passes
+            try:
+                explanation = explainer.explain(photo, target=target, **variant)
+            except camrt.MethodUnavailable:
+                continue
+            heatmap, on_photo = explanation.network_heatmap[0], explanation.heatmap[0]
         deletion = curve(explainer, x, np.zeros_like(x), heatmap, target)
         insertion = curve(explainer, blur(x), x, heatmap, target)
         drop = max(0.0, whole - float(score(explainer, (x * heatmap)[None], target)[0])) / whole
         row, column = np.unravel_index(on_photo.argmax(), on_photo.shape)
         inside = any(x0 <= column + 0.5 <= x1 and y0 <= row + 0.5 <= y1 for x0, y0, x1, y1 in boxes)
-        found[str(variant or "blob in the centre")] = (insertion - deletion, drop, float(inside) if boxes else np.nan, passes)
+        name = ", ".join(f"{key}={value}" for key, value in variant.items()) if variant else "a blob in the centre"
+        found[name] = (insertion - deletion, drop, float(inside) if boxes else np.nan)
     return found
 
 
 def main() -> None:
     from exporters import export
 
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--slow", action="store_true", help="the methods with a thousand passes too")
+    parser.add_argument("--photos", type=int, default=1000, help="at most")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    options = parser.parse_args()
+    variants = SETS[options.set] + (SLOW if options.slow else [])
     labels = {r["file"]: int(r["class_index"]) for r in csv.DictReader((REAL / "photos/labels.csv").open())}
     boxes = defaultdict(list)
     for r in csv.DictReader((REAL / "photos/boxes.csv").open()):
         boxes[r["file"]].append([float(r[k]) for k in ("x0", "y0", "x1", "y1")])
-    models = sys.argv[1:] or ["mobilenet_v2_tv", "squeezenet11_gluon", "googlenet_caffe"]
-    for name in models:
+    for name in options.models:
         with tempfile.TemporaryDirectory() as folder:
             described = REAL / "models" / f"{name}.json"
             export(REAL / "models" / f"{name}.onnx", Path(folder) / name, preprocess=described)
             explainer = camrt.load(Path(folder) / name)
-            rows = defaultdict(list)
+            rows, seen = defaultdict(list), 0
             for file, target in labels.items():
-                if explainer.explain(REAL / "photos" / file, clusters=1).targets[0].index == target:
-                    for variant, values in measure(explainer, REAL / "photos" / file, target, boxes[file]).items():
+                path = REAL / "photos" / file
+                if seen < options.photos and explainer.explain(path, method="eigen-cam").targets[0].index == target:
+                    seen += 1
+                    for variant, values in measure(explainer, path, target, boxes[file], variants).items():
                         rows[variant].append(values)
-        print(f"\n{name}: {len(next(iter(rows.values())))} photos  (insertion − deletion, average drop, pointing, passes)")
+        print(f"\n{name}: {seen} photos  (insertion − deletion, average drop, pointing)")
         for variant, values in rows.items():
-            gain, drop, pointing, passes = np.nanmean(np.array(values), axis=0)
-            print(f"  {gain:.3f}  {drop:.3f}  {pointing:.2f}  {passes:5.1f}  {variant}", flush=True)
+            gain, drop, pointing = np.nanmean(np.array(values), axis=0)
+            print(f"  {gain:.3f}  {drop:.3f}  {pointing:.2f}  {variant}", flush=True)
 
 
 if __name__ == "__main__":
