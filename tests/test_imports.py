@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 import camrt
+from camrt.methods import METHODS
 
 from .conftest import ROOT, SAMPLES
 
 LAYERS = [
     {"cli", "__main__"},
-    {"bench"},
+    {"bench", "sheet"},
     {"explainer"},
     {"explanation"},
     {"methods", "render", "heatmap", "case"},
-    {"engine", "image", "kmeans", "photo", "header", "providers"},
+    {"engine", "image", "kmeans", "clustering", "photo", "header", "providers"},
     {"bundle"},
     {"manifest"},
     {"preprocess"},
@@ -41,11 +42,19 @@ def test_importing_camrt_loads_nothing_heavy():
     assert not {"numpy", "cv2", "onnxruntime", "onnx", "torch", "sklearn", "click"} & set(loaded)
 
 
-def test_explaining_loads_neither_torch_nor_onnx_nor_scikit_learn():
-    code = f"import sys, camrt.cli, camrt; camrt.load('shapes').explain({str(SAMPLES / 'star.png')!r}).heatmap; print(*sys.modules)"
+@pytest.mark.parametrize(
+    "methods", [["cluster-cam"], [n for n in METHODS if n not in ("cluster-cam", "cam")]], ids=["cluster-cam", "every other"]
+)
+def test_explaining_loads_neither_torch_nor_onnx_nor_scikit_learn(methods):
+    code = (
+        "import sys, camrt.cli, camrt; explainer = camrt.load('shapes')\n"
+        f"for name in {methods}:\n"
+        f"    explainer.explain({str(SAMPLES / 'star.png')!r}, method=name, **({{'masks': 4}} if name == 'rise' else {{}})).heatmap\n"
+        "print(*sys.modules)"
+    )
     loaded = {name.split(".")[0] for name in fresh(code).split()}
     assert {"numpy", "cv2", "onnxruntime"} <= loaded
-    assert not {"onnx", "torch", "sklearn", "exporters", "matplotlib"} & loaded
+    assert not {"onnx", "torch", "sklearn", "scipy", "exporters", "matplotlib"} & loaded
 
 
 def test_exporting_an_onnx_file_loads_no_torch():

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from camrt.cli import camrt
+from exporters.vjps import RULES
 from tests import graphs
 
 from .conftest import ROOT, SAMPLES
@@ -81,6 +82,11 @@ def test_every_piece_of_python_runs(workplace, capsys):
         exec(block, {})
     assert "(2, 384, 384)" in capsys.readouterr().out
     assert (workplace / "out" / "photo.heart.png").exists()
+
+
+def test_the_operators_with_a_gradient_are_all_named():
+    told = re.search(r"There are rules for ([^.]*)\.", TEXT.replace("\n", " ")).group(1)
+    assert re.findall(r"\w+", told) == sorted(RULES)
 
 
 def test_the_files_that_the_page_shows_and_names_exist():

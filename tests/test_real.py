@@ -54,7 +54,8 @@ def test_top1_through_the_bundle_is_the_sources_on_every_photo(exported, real):
     assert right / len(labelled) >= MODELS[name]  # a wrong colour order or mean costs more than this leaves
 
 
-def test_explanations_point_into_the_objects_box(exported, real):
+@pytest.mark.parametrize("method", ["cluster-cam", "hires-cam"])
+def test_explanations_point_into_the_objects_box(exported, real, method):
     name, explainer, _ = exported
     boxes: dict[str, list[list[float]]] = {}
     for row in rows(real, "boxes.csv"):
@@ -62,12 +63,21 @@ def test_explanations_point_into_the_objects_box(exported, real):
     hits = []
     for file in sorted(boxes)[:24]:
         target = next(int(r["class_index"]) for r in rows(real, "labels.csv") if r["file"] == file)
-        explanation = explainer.explain(real / "photos" / file)
+        explanation = explainer.explain(real / "photos" / file, method=method)
         if explanation.targets[0].index == target:
             row, column = np.unravel_index(explanation.heatmap[0].argmax(), explanation.heatmap.shape[1:])
             hits.append(any(x0 - 15 <= column <= x1 + 15 and y0 - 15 <= row <= y1 + 15 for x0, y0, x1, y1 in boxes[file]))
     assert len(hits) >= 8
     assert np.mean(hits) >= 0.75
+
+
+def test_gradients_are_proved_but_for_the_staircase_of_int8(exported):
+    name, explainer, _ = exported
+    assert explainer.manifest.gradient_missing is None
+    if name == "mobilenet_v2_int8_qdq":
+        assert explainer.manifest.gradient_error is None
+    else:
+        assert explainer.manifest.gradient_error < 1e-3
 
 
 def test_every_photo_is_explained_or_typed(exported, real):
