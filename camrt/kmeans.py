@@ -4,7 +4,8 @@
 
 Seeding: Arthur & Vassilvitskii, SODA 2007, with the greedy choice among 2 + ⌊ln K⌋ candidates a centre.  An empty cluster
 takes the point farthest from its centre.  Everything is deterministic: the random numbers come from one table drawn from
-the seed, ties go to the lowest index, clusters are ordered by size, then by their lowest point.
+the seed, ties go to the lowest index, clusters are ordered by size, then by their lowest point.  What float32 cannot tell
+apart is a tie: quantised and sparse maps tie exactly, and which one wins must not hang on the order of a sum.
 
 Products are done in blocks below the size at which OpenBLAS wakes its threads: its workers spin after a product and take
 the cores from ONNX Runtime, which costs far more than they save on matrices this small.
@@ -20,6 +21,8 @@ import numpy as np
 
 BLOCK = 1 << 18  # multiply-adds in one product; OpenBLAS stays on one thread up to here
 MAX_ITERATIONS = 300
+TIE = np.float32(5e-7)  # of ‖x‖² + ‖x − c‖², of a sum of squares: what lies closer is equal
+ROUNDING = np.float32(4 * np.finfo(np.float32).eps)  # of a point's own values, when it was scaled
 ELBOW_CLUSTERS = (2, 3, 4, 6, 8, 12, 16, 24, 32)  # what clusters="auto" chooses from
 
 
@@ -95,7 +98,8 @@ def kmeans(
     x, mean = _centered(rows)
     squares = np.einsum("cd,cd->c", x[:, :-1], x[:, :-1])
     if init is None:
-        centers = x[_seed_centers(x, squares, weights, clusters, seed), :-1]
+        negligible = _negligible(rows, squares)
+        centers = x[_seed_centers(x, squares, negligible, weights, clusters, seed), :-1]
     else:
         centers = _scale(np.asarray(init, np.float32), -exponent) - mean
     labels, centers, iterations, reseeded = _lloyd(x, squares, weights, centers, max_iterations)
@@ -168,14 +172,14 @@ def _centered(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 # --- seeding --------------------------------------------------------------------------------------------------------
-def _seed_centers(x: np.ndarray, squares: np.ndarray, weights: np.ndarray, clusters: int, seed: int) -> list[int]:
+def _seed_centers(
+    x: np.ndarray, squares: np.ndarray, negligible: np.ndarray, weights: np.ndarray, clusters: int, seed: int
+) -> list[int]:
     """Return the indices of K points chosen by greedy k-means++; fewer when no point is away from them all."""
-    uniforms = _uniforms(min(clusters, len(x)), 2 + int(math.log(clusters)), seed)
-    # What float32 cannot tell from 0: products of D terms carry an error that grows like √D.
-    negligible = squares * np.float32(max(8.0, math.sqrt(x.shape[1])) * np.finfo(np.float32).eps)
-    chosen = [int(np.searchsorted(np.cumsum(weights, dtype=np.float64), uniforms[0, 0] * weights.sum(), side="right"))]
+    table = uniforms(clusters, seed)[: len(x)]
+    chosen = [int(np.searchsorted(np.cumsum(weights, dtype=np.float64), table[0, 0] * weights.sum(), side="right"))]
     nearest = _squared_distances(x, squares, negligible, chosen)[0]
-    for row in uniforms[1:]:
+    for row in table[1:]:
         cumulative = np.cumsum(nearest * weights, dtype=np.float64)
         if cumulative[-1] <= 0:
             break
@@ -183,16 +187,27 @@ def _seed_centers(x: np.ndarray, squares: np.ndarray, weights: np.ndarray, clust
         np.minimum(candidates, len(x) - 1, out=candidates)
         improved = _squared_distances(x, squares, negligible, candidates)
         np.minimum(improved, nearest, out=improved)
-        best = int(np.einsum("tc,c->t", improved, weights, dtype=np.float64).argmin())
+        potential = np.einsum("tc,c->t", improved, weights, dtype=np.float64)
+        best = int((potential <= potential.min() * (1 + TIE)).argmax())
         chosen.append(int(candidates[best]))
         nearest = improved[best]
     return chosen
 
 
 @lru_cache(maxsize=16)
-def _uniforms(rows: int, width: int, seed: int) -> np.ndarray:
-    """Return the first rows of the table of random numbers that seeds every image alike."""
-    return np.random.default_rng(seed).random((rows, width))
+def uniforms(clusters: int, seed: int) -> np.ndarray:
+    """Return the table (K, 2 + ⌊ln K⌋) of random numbers that seeds every image alike."""
+    return np.random.default_rng(seed).random((clusters, 2 + int(math.log(clusters))))
+
+
+def _negligible(rows: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Return what float32 cannot tell from 0 as half of a squared distance (R,), of rows and their squares around the mean."""
+    return np.asarray(squares * product_error(rows.shape[1]) + np.einsum("cd,cd->c", rows, rows) * ROUNDING**2)
+
+
+def product_error(terms: int) -> np.float32:
+    """Return the error of a product of so many terms over its size: it grows like their root."""
+    return np.float32(max(8.0, math.sqrt(terms)) * np.finfo(np.float32).eps)
 
 
 def _squared_distances(
@@ -221,15 +236,16 @@ def _lloyd(
     labels = assigned = np.full(len(x), -1)
     sums = np.zeros((clusters, x.shape[1]), np.float64)
     for iteration in range(1, max_iterations + 1):  # noqa: B007, it is returned
-        scores = _product(x, _homogeneous(centers, np.einsum("kd,kd->k", centers, centers)).T)
-        previous, labels = labels, scores.argmin(axis=1)
+        scores = _product(_homogeneous(centers, np.einsum("kd,kd->k", centers, centers)), x.T)  # (K, C)
+        nearest = scores.min(axis=0)  # ‖x − c‖² − ‖x‖²
+        previous, labels = labels, (scores <= nearest + TIE * (2 * squares + nearest)).argmax(axis=0)
         if np.array_equal(previous, labels):
             break
         before, assigned = assigned, labels
         empty = np.flatnonzero(np.bincount(labels, minlength=clusters) == 0)
         if len(empty):
             reseeded = True
-            distances = squares + scores[np.arange(len(x)), labels]
+            distances = squares + nearest
             assigned = labels.copy()
             assigned[np.argsort(-distances, kind="stable")[: len(empty)]] = empty
         # Only what moved changes the sums; late iterations move a handful of points.

@@ -20,6 +20,7 @@ runs: s_k is how far the score of the class falls without cluster k, and s_0 = 0
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from camrt.case import Case
 
 MERGES = ("positive", "evidence", "extremes")
+SPREAD, GOLDEN = 0.01, (5**0.5 - 1) / 2  # of the cells' weights; multiples of the golden ratio fill [0, 1) evenly
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def cluster_maps(
         K, or the elbow of the inertia.
     clustering : {"kmeans", "spectral", "agglomerative"}
     metric : {"euclidean", "cosine"}
-        "cosine" clusters the maps scaled to unit length: by where they fire, not by how strongly.
+        "cosine" clusters the maps scaled to unit length, the cells weighted by `cell_weights`: by where they fire, not by
+        how strongly.
     seed : int
 
     Raises
@@ -103,8 +106,18 @@ def cluster_maps(
 def _cluster(points: np.ndarray, clusters: int | str, clustering: str, metric: str, seed: int) -> Clustering:
     if metric == "cosine":  # scaled by its largest value first, as squares of tiny maps underflow
         points = points / np.maximum(np.abs(points).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        points = points / np.maximum(np.sqrt(np.einsum("cd,cd->c", points, points))[:, None], 1)
+        points = points / np.maximum(np.sqrt(np.einsum("cd,cd->c", points, points))[:, None], 1) * cell_weights(points.shape[1])
     return elbow(points, seed=seed) if clusters == "auto" else cluster(points, int(clusters), clustering, seed=seed)
+
+
+@lru_cache(maxsize=16)
+def cell_weights(cells: int) -> np.ndarray:
+    """Return a weight of 1 to 1.01 for every cell (D,), no two alike.
+
+    Maps of unit length that fire in one or two cells lie at equal distances from many centres; which of them wins would hang
+    on the last bit, and differ from one machine, or runtime, to the next.
+    """
+    return np.asarray(1 + SPREAD * np.mod(np.arange(cells) * GOLDEN, 1), np.float32)
 
 
 def cluster_weights(scores: np.ndarray, baseline: np.ndarray, merge: str, counts: np.ndarray | None = None) -> np.ndarray:
