@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 
 import onnx
@@ -133,6 +133,39 @@ def all_names(graph: GraphProto) -> set[str]:
         for body in subgraphs(node):
             names |= all_names(body)
     return names
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """Return the name, with primes behind it while it is taken."""
+    while name in taken:
+        name += "'"
+    return name
+
+
+def renamed(node: NodeProto, new: Mapping[str, str]) -> NodeProto:
+    """Return a copy of a node with other names for its tensors, those in its branches and loops too."""
+    copied = NodeProto()
+    copied.CopyFrom(node)
+    rename(copied, new)
+    return copied
+
+
+def rename(node: NodeProto, new: Mapping[str, str]) -> None:
+    """Give a node's tensors other names, in place."""
+    for names in (node.input, node.output):
+        for i, name in enumerate(names):
+            names[i] = new.get(name, name)
+    for body in subgraphs(node):
+        for inner in body.node:
+            rename(inner, new)
+        for value in (*body.input, *body.output, *body.initializer):
+            value.name = new.get(value.name, value.name)
+
+
+def operators(graph: GraphProto) -> set[str]:
+    """Return the operators of a graph, those in branches and loops too."""
+    found = {node.op_type for node in graph.node}
+    return found.union(*(operators(body) for node in graph.node for body in subgraphs(node)))
 
 
 def fresh_names(model: ModelProto, prefix: str) -> Iterator[str]:

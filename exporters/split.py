@@ -11,7 +11,7 @@ from camrt.errors import ExportError
 from camrt.image import FLAT
 from camrt.manifest import Weight
 from exporters.emitter import Emitter
-from exporters.graph import STANDARD, Graph, all_names, fitting_ir, node_inputs, opset, subgraphs
+from exporters.graph import STANDARD, Graph, all_names, fitting_ir, node_inputs, opset, rename, renamed, unused
 from exporters.weights import external
 
 IMAGE, FEATURES, LOGITS = "image", "features", "logits"
@@ -54,29 +54,11 @@ def rename_interface(model: ModelProto, image: str, features: str, logits: str) 
     taken = {IMAGE, FEATURES, LOGITS, BASELINE, MAPS, NORMALISE, COTANGENT, GRADIENTS}
     graph = model.graph
     names = all_names(graph)
-    new = {name: _unused(name, names) for name in names if name in taken or name.startswith(f"{PREFIX}/")} | roles
+    new = {name: unused(f"{name}/{PREFIX}", names) for name in names if name in taken or name.startswith(f"{PREFIX}/")} | roles
     for node in graph.node:
-        _rename(node, new)
+        rename(node, new)
     for tensor in (*graph.initializer, *graph.input, *graph.output):
         tensor.name = new.get(tensor.name, tensor.name)
-
-
-def _unused(name: str, names: set[str]) -> str:
-    name = f"{name}/{PREFIX}"
-    while name in names:
-        name += "'"
-    return name
-
-
-def _rename(node: NodeProto, new: dict[str, str]) -> None:
-    for names in (node.input, node.output):
-        for i, name in enumerate(names):
-            names[i] = new.get(name, name)
-    for body in subgraphs(node):
-        for inner in body.node:
-            _rename(inner, new)
-        for value in (*body.input, *body.output, *body.initializer):
-            value.name = new.get(value.name, value.name)
 
 
 def head(graph: Graph, shapes: Shapes) -> Cut:
@@ -99,13 +81,12 @@ def score(graph: Graph, shapes: Shapes) -> Cut:
     Upsample the maps, which may have any size, scale each to [0, 1] where `normalise` is true, blend image and baseline with
     it, then run the whole model on the N · K masked images.
     """
-    op = Emitter(PREFIX)
+    op = Emitter(PREFIX, opset=opset(graph.model))
     channels, height, width = shapes.image
-    version = opset(graph.model)
     batch = op.Slice(op.Shape(MAPS), op.constant([0]), op.constant([2]))
     up = op.Resize(MAPS, "", "", op.Concat(batch, op.constant([height, width]), axis=0), mode="linear",
                    coordinate_transformation_mode="half_pixel")  # fmt: skip
-    low, high = _over_pixels(op, "ReduceMin", up, version), _over_pixels(op, "ReduceMax", up, version)
+    low, high = op.reduce("ReduceMin", up, 2, 3), op.reduce("ReduceMax", up, 2, 3)
     span = op.Sub(high, low)
     zero, one, flat = (op.constant(value, "float32") for value in (0, 1, FLAT))
     varies = op.Greater(span, op.Mul(op.Max(op.Abs(low), op.Abs(high)), flat))
@@ -119,7 +100,7 @@ def score(graph: Graph, shapes: Shapes) -> Cut:
     before, each = len(op.nodes), f"{PREFIX}/logits"
     op.name(op.Reshape(each, op.Concat(batch, op.constant([shapes.classes]), axis=0)), LOGITS)
     after = op.nodes[before:]
-    model_nodes = [_copy(node, {IMAGE: masked, LOGITS: each}) for node in graph.nodes]
+    model_nodes = [renamed(node, {IMAGE: masked, LOGITS: each}) for node in graph.nodes]
     inputs = [
         value(IMAGE, "N", *shapes.image),
         value(BASELINE, "N", *shapes.image),
@@ -148,20 +129,6 @@ def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
             entry.version = max(entry.version, cut.least_opset)
     model.ir_version = fitting_ir(model)
     return model
-
-
-def _over_pixels(op: Emitter, operator: str, tensor: str, version: int) -> str:
-    """Reduce the last two axes, which are an attribute up to opset 17 and an input from 18."""
-    if version < 18:
-        return str(getattr(op, operator)(tensor, axes=[2, 3]))
-    return str(getattr(op, operator)(tensor, op.constant([2, 3])))
-
-
-def _copy(node: NodeProto, new: dict[str, str]) -> NodeProto:
-    copied = NodeProto()
-    copied.CopyFrom(node)
-    _rename(copied, new)
-    return copied
 
 
 def _checked(graph: Graph, cut: Cut) -> Cut:

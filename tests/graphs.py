@@ -123,11 +123,15 @@ def parse(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
-def run(built: object, feeds: dict[str, np.ndarray], *outputs: str) -> list[np.ndarray]:
-    """Return the outputs of a model, given as proto or by path."""
+def session(built: object) -> onnxruntime.InferenceSession:
+    """Open a model, given as proto or by path, on one thread."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     source = built.SerializeToString() if isinstance(built, ModelProto) else str(built)
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    return session.run(list(outputs) or None, feeds)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def run(built: object, feeds: dict[str, np.ndarray], *outputs: str) -> list[np.ndarray]:
+    """Return the outputs of a model, given as proto or by path."""
+    return session(built).run(list(outputs) or None, feeds)
