@@ -144,7 +144,7 @@ class Explainer:
         """
         chosen = get_method(method)
         settings = chosen.settings(parameters)
-        self._check_gradients(chosen)
+        self.check_gradients(chosen)
         classes = self._asked_classes(target, targets, top)
         other = None if versus is None else self.class_index(versus)
         if isinstance(classes, list) and other in classes:
@@ -165,10 +165,7 @@ class Explainer:
         ready = time.perf_counter()
         case = Case(self.engine, np.stack([x for x, _ in inputs]))
         case.targets, case.versus = self._targets(case.logits, classes), versus
-        with case.rest("merge"), np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # that becomes an outcome
-            asked = case.finite[:, None] & (case.targets != versus)  # a class differs from itself in nothing
-            signed = np.where(asked[..., None, None], self._signed_maps(case, method, settings), np.float32(0))
-            codes = outcomes(signed, case.features, case.finite, case.size)
+        signed, codes = self.maps(case, method, settings)
         timings = {"decode": (decoded - started) * 1e3, "preprocess": (ready - decoded) * 1e3} | case.timings
         timings["total"] = (time.perf_counter() - started) * 1e3
         run = Run(
@@ -192,6 +189,13 @@ class Explainer:
             )
         ]
 
+    def maps(self, case: Case, method: Method, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the signed maps (N, T, h, w) and outcomes (N, T) of a case whose targets are set."""
+        with case.rest("merge"), np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # that becomes an outcome
+            asked = case.finite[:, None] & (case.targets != case.versus)  # a class differs from itself in nothing
+            signed = np.where(asked[..., None, None], self._signed_maps(case, method, settings), np.float32(0))
+            return signed, outcomes(signed, case.features, case.finite, case.size)
+
     def _signed_maps(self, case: Case, method: Method, settings: dict[str, Any]) -> np.ndarray:
         """Run a method; by gradients some targets at a time, as those of a thousand classes would fill the memory."""
         if GRADIENTS not in method.needs:
@@ -205,8 +209,14 @@ class Explainer:
         case.targets = targets
         return np.concatenate(parts, axis=1)
 
-    def _check_gradients(self, method: Method) -> None:
-        """Refuse a method that needs gradients where the bundle has none."""
+    def check_gradients(self, method: Method) -> None:
+        """Refuse a method that needs gradients where the bundle has none.
+
+        Raises
+        ------
+        MethodUnavailable
+            It says why there are none.
+        """
         missing = self.manifest.gradient_missing
         if GRADIENTS in method.needs and missing is not None:
             others = ", ".join(name for name, other in METHODS.items() if GRADIENTS not in other.needs)

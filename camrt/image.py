@@ -15,7 +15,7 @@ import numpy as np
 from camrt.errors import ImageError
 from camrt.preprocess import LETTERBOX, MAX_SIDE, Preprocess
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _GROW = {"area": cv2.INTER_LINEAR, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 _SHRINK = _GROW | {"area": cv2.INTER_AREA}
 
@@ -99,16 +99,22 @@ def preprocess_photo(pixels: np.ndarray, preprocess: Preprocess) -> tuple[np.nda
     window = _resize(pixels, where, preprocess.interpolation)[top : top + height, left : left + width]
     planes = window.transpose(2, 0, 1)
     if preprocess.channels == 1:
-        planes = np.tensordot(_LUMA, planes, 1)[None]
+        planes = np.tensordot(LUMA, planes, 1)[None]
     elif preprocess.color == "bgr":
         planes = planes[::-1]
-    gain = (preprocess.scale / np.array(preprocess.std)).astype(np.float32)
-    offset = (-np.array(preprocess.mean) / preprocess.std).astype(np.float32)
+    gain, offset = pixel_gain(preprocess)
     x = np.zeros((preprocess.channels, height, width), np.float32)
     inside = x[:, max(-where.top, 0) :, max(-where.left, 0) :][:, : window.shape[0], : window.shape[1]]
     np.multiply(planes, gain[:, None, None], out=inside)
     inside += offset[:, None, None]
     return x, where
+
+
+def pixel_gain(preprocess: Preprocess) -> tuple[np.ndarray, np.ndarray]:
+    """Return gain and offset (C,), float32, of every channel: x = pixel · gain + offset."""
+    gain = preprocess.scale / np.array(preprocess.std)
+    offset = -np.array(preprocess.mean) / preprocess.std
+    return gain.astype(np.float32), offset.astype(np.float32)
 
 
 def _resize(pixels: np.ndarray, where: Geometry, interpolation: str) -> np.ndarray:
@@ -156,17 +162,21 @@ def upsampled_range(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray
     """
     samples = maps
     for axis, length in ((-2, size[0]), (-1, size[1])):
-        samples = _interpolate(samples, axis, *_extreme_samples(maps.shape[axis], length))
+        samples = _interpolate(samples, axis, *_cells(maps.shape[axis], length))
     return samples.min(axis=(-2, -1), keepdims=True), samples.max(axis=(-2, -1), keepdims=True)
 
 
-def _extreme_samples(n: int, out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (cell, fraction) of the first and last sample in each of the n + 1 cells, when n values become `out`."""
-    position = (np.arange(out) + 0.5) * n / out - 0.5
-    cell = np.floor(position).astype(int)
+def extreme_samples(n: int, out: int) -> np.ndarray:
+    """Return which of `out` samples are the first or last in one of the n + 1 cells, when n values become `out`."""
+    cell = np.floor((np.arange(out) + 0.5) * n / out - 0.5).astype(int)
     edge = np.diff(cell, prepend=cell[0] - 1, append=cell[-1] + 1) != 0
-    keep = edge[:-1] | edge[1:]
-    position, cell = np.clip(position[keep], 0, n - 1), np.clip(cell[keep], 0, n - 1)
+    return np.flatnonzero(edge[:-1] | edge[1:])
+
+
+def _cells(n: int, out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (cell, fraction) of the extreme samples."""
+    position = np.clip((extreme_samples(n, out) + 0.5) * n / out - 0.5, 0, n - 1)
+    cell = np.floor(position).astype(int)
     return cell, (position - cell).astype(np.float32)
 
 

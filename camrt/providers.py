@@ -93,7 +93,9 @@ def choose(providers: Sequence[str] | str | None) -> Choice:
     return Choice(names, explicit=True)
 
 
-def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: str = "") -> tuple[Session, str]:
+def open_session(
+    model: Path | bytes, choice: Choice, threads: int = 0, name: str = "", *, optimise: bool = True
+) -> tuple[Session, str]:
     """Return a session on the first provider that starts, and that provider's name.
 
     Parameters
@@ -105,6 +107,8 @@ def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: st
         Threads of one operator on the CPU; 0 is one per core.
     name : str, optional
         How messages name the model; by default its path.
+    optimise : bool, default True
+        Prepare the graph to run fast, which takes a while.
 
     Raises
     ------
@@ -118,6 +122,8 @@ def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: st
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Each session has its own pool; spinning threads of idle sessions would take the cores from the one at work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = [(NAMES[name], _PROVIDER_OPTIONS.get(name, {})) for name in choice.names]
@@ -131,6 +137,18 @@ def open_session(model: Path | bytes, choice: Choice, threads: int = 0, name: st
     if running != choice.names[0]:
         _report_fallback(choice, running)
     return session, running
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Return the entries of a model's metadata, without preparing it to run.
+
+    Raises
+    ------
+    BundleError
+        ONNX Runtime cannot open the file.
+    """
+    session, _ = open_session(path, Choice(("cpu",), explicit=True), optimise=False)
+    return dict(session.get_modelmeta().custom_metadata_map)
 
 
 def _refusal(name: str, choice: Choice, error: Exception) -> Exception:

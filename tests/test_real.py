@@ -13,7 +13,7 @@ import camrt
 from camrt.errors import ExportError
 from camrt.image import preprocess_photo
 from camrt.preprocess import from_description, squash
-from exporters import export, layers
+from exporters import compile_bundle, export, layers
 
 pytestmark = pytest.mark.real
 
@@ -112,3 +112,17 @@ def test_the_description_of_a_model_collection_is_read(real):
     preprocess = from_description(squash((224, 224)), described, "googlenet_caffe.json", ExportError)
     assert described["channels"] == "BGR"
     assert (preprocess.color, preprocess.mean, preprocess.resize) == ("bgr", (104.0, 117.0, 123.0), 256)
+
+
+@pytest.mark.parametrize("method", ["cluster-cam", "hires-cam"])
+def test_a_compiled_file_gives_the_heatmaps_of_real_photos(exported, real, tmp_path, method):
+    name, explainer, _ = exported
+    photos = [real / "photos" / row["file"] for row in rows(real, "labels.csv")[:6]]
+    found = compile_bundle(explainer.engine.bundle.folder, tmp_path / "x.onnx", method=method, pixels="uint8", photos=photos)
+    agreement = found.built.agreement
+    assert agreement.images == 14
+    assert agreement.logits == 0
+    assert agreement.clusters in (None, 14)
+    assert agreement.on_rounding == 0
+    assert agreement.heatmap <= (0.05 if "int8" in name else 2e-5)
+    assert found.size <= 1.01 * found.built.network_size + 64_000
