@@ -41,12 +41,16 @@ def overlay(
     """
     if not 0 <= alpha <= 1:
         raise ParameterError(f"alpha must lie in [0, 1], got {alpha}.")
+    blended = cv2.addWeighted(pixels, 1 - alpha, colors(heatmap, colormap), alpha, 0)
+    return np.where(seen[..., None], blended, pixels)
+
+
+def colors(heatmap: np.ndarray, colormap: str = "turbo") -> np.ndarray:
+    """Return the colours (H, W, 3), uint8 RGB, of a heatmap (H, W) in [0, 1]."""
     if colormap not in COLORMAPS:
         raise ParameterError(f"colormap must be one of {', '.join(COLORMAPS)}, got {colormap!r}.")
     levels = np.rint(heatmap * 255).astype(np.uint8)
-    colors = cv2.applyColorMap(levels, COLORMAPS[colormap])[..., ::-1]
-    blended = cv2.addWeighted(pixels, 1 - alpha, np.ascontiguousarray(colors), alpha, 0)
-    return np.where(seen[..., None], blended, pixels)
+    return np.ascontiguousarray(cv2.applyColorMap(levels, COLORMAPS[colormap])[..., ::-1])
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
