@@ -76,7 +76,9 @@ def _find(path: Path) -> Path:
         if len(path.parts) == 1 and (models / path / MANIFEST).is_file():
             return models / path
     if path.is_file():
-        advice = "Export it first: camrt export " + str(path) + " -o bundle" if path.suffix == ".onnx" else "Name its folder."
+        advice = "Name its folder."
+        if path.suffix == ".onnx":
+            advice = f"Export it first: camrt export {path} -o bundle; a file of camrt compile needs only ONNX Runtime to run."
         raise BundleError(f"{path} is a file, a bundle is a folder with {MANIFEST}. {advice}")
     if path.is_dir():
         raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle. Make one with camrt export MODEL -o {path}.")

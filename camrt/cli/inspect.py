@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from camrt.bundle import open_bundle
-from camrt.cli.options import json_option
-from camrt.manifest import Manifest
+from camrt.cli.options import json_option, printable
+from camrt.compiled import read_entries
+from camrt.errors import BundleError
+from camrt.manifest import Manifest, first_name
 from camrt.methods import METHODS
+from camrt.preprocess import Preprocess
 from camrt.providers import INSTALL, available, telemetry, versions
+from camrt.table import Table
 
 
 @click.command()
 @click.argument("bundle", required=False)
 @json_option
 def info(bundle: str | None, as_json: bool) -> None:
-    """Describe BUNDLE, or this installation when none is named.
+    """Describe BUNDLE, a file that camrt compile wrote, or this installation when none is named.
 
     Example:  camrt info shapes
     """
+    if bundle and bundle.endswith(".onnx") and Path(bundle).is_file() and (entries := read_entries(Path(bundle))):
+        click.echo(json.dumps(entries, indent=2, ensure_ascii=False) if as_json else _lines(_compiled_facts(entries)))
+        return
     manifest = open_bundle(bundle).manifest if bundle else None
     if as_json:
         click.echo(json.dumps(manifest_json(manifest) if manifest else _installation_facts(), indent=2, ensure_ascii=False))
         return
-    facts = bundle_facts(manifest) if manifest else _installation_facts()
+    click.echo(_lines(bundle_facts(manifest) if manifest else _installation_facts()))
+
+
+def _lines(facts: dict[str, Any]) -> str:
     width = max(map(len, facts))
-    for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {value}")
+    return "\n".join(f"{name:<{width}}  {printable(str(value))}" for name, value in facts.items())
 
 
 def _installation_facts() -> dict[str, Any]:
@@ -83,8 +93,6 @@ def manifest_json(manifest: Manifest) -> dict[str, Any]:
 
 def bundle_facts(m: Manifest) -> dict[str, Any]:
     """Return what a person wants to know about a bundle, name by name."""
-    p = m.preprocess
-    resize = f"shorter side {p.resize}" if isinstance(p.resize, int) else p.to_json()["resize"]
     cut = f", {m.activation} cut off" if m.activation else ""
     return {
         "name": m.name,
@@ -95,11 +103,39 @@ def bundle_facts(m: Manifest) -> dict[str, Any]:
         "features": repr(m.features),
         "output": f"{m.output!r}, {m.kind}{cut}",
         "labels": m.some_labels or "none",
-        "preprocess": f"resize {resize}, {p.interpolation}, {p.color}, scale {p.scale:.6g}, mean {list(p.mean)}, std {list(p.std)}",
+        "preprocess": _preprocess_line(m.preprocess),
         "reproduces": f"its source {m.split.verdict}",
         "gradients": _gradients(m),
         "weights": f"{len(m.weights)} tensors, {sum(w.length for w in m.weights) / 1e6:.2f} MB",
     }  # fmt: skip
+
+
+def _compiled_facts(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return what a person wants to know about a compiled file."""
+    labels = entries["labels"].splitlines()
+    chosen = ", ".join(f"{name}={value}" for name, value in entries["parameters"].items())
+    return {
+        "name": f"{entries['bundle']}, compiled by camrt {entries['version']}",
+        "source": f"{entries['source']}, SHA-256 {entries['source_sha256'][:16]}…, cut at {entries['layer']}",
+        "method": entries["method"] + (f" ({chosen})" if chosen else ""),
+        "input": "RGB pixels at the network's size, uint8" if entries["input"] == "uint8" else "preprocessed images, float32",
+        "target": "required" if entries["require_target"] else "may be left out: the most probable class",
+        "preprocess": _preprocess_line(Preprocess.from_json(Table(entries["preprocess"], "the file's metadata", BundleError))),
+        "labels": ", ".join(map(first_name, labels[:8])) + (", …" if len(labels) > 8 else "") if labels else "none",
+        "agreement": entries["verdict"],
+    }
+
+
+def _preprocess_line(p: Preprocess) -> str:
+    height, width = p.size
+    if isinstance(p.resize, tuple):
+        resize = f"to {p.resize[0]} x {p.resize[1]}"
+        resize += f", centre crop {width} x {height}" if p.resize != (width, height) else ""
+    elif isinstance(p.resize, int):
+        resize = f"shorter side to {p.resize}, centre crop {width} x {height}"
+    else:
+        resize = f"to fit inside {width} x {height}, padded with the mean colour"
+    return f"resize {resize}; {p.interpolation}, {p.color}, scale {p.scale:.6g}, mean {list(p.mean)}, std {list(p.std)}"
 
 
 def _gradients(m: Manifest) -> str:

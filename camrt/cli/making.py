@@ -15,7 +15,7 @@ from camrt.manifest import KINDS, Manifest
 from camrt.preprocess import COLORS, INTERPOLATIONS
 
 
-def _exporters() -> Any:
+def import_exporters() -> Any:
     """Import exporters, which need packages that the runtime does not."""
     try:
         import exporters
@@ -63,7 +63,7 @@ def layers(source: str, weights: str | None, size: tuple[int, int] | None, outpu
 
     Example:  camrt layers model.onnx
     """
-    found = _exporters().layers(source, weights=weights, size=size, output=output)
+    found = import_exporters().layers(source, weights=weights, size=size, output=output)
     if as_json:
         click.echo(json.dumps([vars(layer) for layer in found], indent=2))
         return
@@ -126,7 +126,7 @@ def export(
 
     Example:  camrt export model.onnx -o bundle --preset imagenet --labels labels.txt
     """
-    manifest: Manifest = _exporters().export(
+    manifest: Manifest = import_exporters().export(
         source, target, layer=layer, labels=labels, preprocess=preprocess, preset=preset, weights=weights, size=size,
         output=output, kind=kind, name=name, force=force, overrides={k: v for k, v in overrides.items() if v is not None},
         progress=lambda step: click.echo(f"{step} …", err=True),
