@@ -93,7 +93,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     if not data:
         raise ImageError(f"{name}: the file is empty.")
     header = read_header(data, name)
-    _check_size(header.height, header.width, name, max_pixels)
+    check_size(header.height, header.width, name, max_pixels)
     encoded = np.frombuffer(data, np.uint8)
     try:
         pixels: np.ndarray | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
@@ -107,7 +107,8 @@ def _decode(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     return pixels
 
 
-def _check_size(height: int, width: int, name: str, max_pixels: int) -> None:
+def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
+    """Raise ImageError where an image is empty or larger than `max_pixels`."""
     if height <= 0 or width <= 0:
         raise ImageError(f"{name}: an image of {width} x {height} pixels has nothing to look at.")
     if height * width > max_pixels:
@@ -156,7 +157,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ImageError(f"{name}: an image must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), channels last.")
-    _check_size(array.shape[0], array.shape[1], name, max_pixels)
+    check_size(array.shape[0], array.shape[1], name, max_pixels)
     pixels = _to_uint8(array, name)
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)

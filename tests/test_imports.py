@@ -17,8 +17,8 @@ from .conftest import ROOT, SAMPLES
 
 LAYERS = [
     {"cli", "__main__"},
-    {"bench", "sheet"},
-    {"explainer"},
+    {"bench", "sheet", "cpp"},
+    {"explainer", "compiled"},
     {"explanation"},
     {"methods", "render", "heatmap", "case"},
     {"engine", "image", "kmeans", "clustering", "photo", "header", "providers"},

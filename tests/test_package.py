@@ -10,6 +10,8 @@ import zipfile
 
 import pytest
 
+from exporters.page import PAGE
+
 from .conftest import ROOT, SAMPLES
 
 
@@ -28,6 +30,20 @@ def test_the_wheel_holds_both_packages_and_the_built_in_bundle(wheel):
     bundle = {n.rsplit("/", 1)[1] for n in names if n.startswith("camrt/models/shapes/")}
     assert bundle == {"bundle.json", "head.onnx", "tail.onnx", "gradient.onnx", "score.onnx", "weights.bin"}
     assert not any(n.startswith(("tests/", "models/")) for n in names)
+
+
+def test_the_wheel_holds_what_a_cpp_host_is_built_with(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    built_with = {n.removeprefix("camrt/cpp/") for n in names if n.startswith("camrt/cpp/") and not n.endswith(".py")}
+    assert built_with == {
+        "camrt.hpp", "detail/errors.hpp", "detail/process.hpp", "detail/start.hpp",
+        "cmake/camrtConfig.cmake", "cmake/camrtConfigVersion.cmake",
+    }  # fmt: skip
+
+
+def test_the_wheel_holds_the_page_that_compile_writes(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"exporters/web/{name}" for name in PAGE} <= names
 
 
 def test_the_installed_wheel_explains_with_shapes_outside_the_checkout(wheel, tmp_path):

@@ -9,6 +9,8 @@ import click
 
 from camrt import __version__
 from camrt.cli.bench import bench
+from camrt.cli.compiling import compile_
+from camrt.cli.cpp import cpp
 from camrt.cli.explain import explain
 from camrt.cli.inspect import info, methods
 from camrt.cli.making import export, layers
@@ -42,6 +44,8 @@ class Group(click.Group):
             except CamrtError as error:
                 misuse = isinstance(error, MISUSE) and not isinstance(error, FAILURE)
                 raise (Misuse if misuse else click.ClickException)(printable(str(error))) from error
+            except BrokenPipeError:  # whoever reads has seen enough
+                raise
             except MemoryError as error:
                 raise click.ClickException("There is not enough memory for this. Ask for less at once.") from error
             except (OSError, UnicodeError) as error:
@@ -57,5 +61,5 @@ def camrt() -> None:
     """
 
 
-for command in (explain, info, methods, bench, layers, export):
+for command in (explain, info, methods, bench, layers, export, compile_, cpp):
     camrt.add_command(command)
