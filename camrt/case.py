@@ -180,5 +180,6 @@ def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
         exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float32)
         return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
     if kind == "sigmoid":
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))  # the logistic function, without overflow
+        small = np.exp(-np.abs(logits), dtype=np.float32)  # without overflow, and of a small p all digits are right
+        return np.asarray(np.where(logits >= 0, np.float32(1), small) / (1 + small))
     return logits

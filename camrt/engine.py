@@ -50,7 +50,7 @@ class Engine:
     providers : sequence of str, optional
         As in `camrt.load`.
     max_masked_batch : int
-        Most masked images, edited features or gradients in one call.
+        Most masked images, edited features or gradients in one call; 1 where the bundle says that images cannot share one.
     threads : int, default 0
         Threads of one operator on the CPU; 0 is one per core.
     """
@@ -66,7 +66,7 @@ class Engine:
         check_count("max_masked_batch", max_masked_batch, 1, 1 << 20)
         check_count("threads", threads, 0, MAX_THREADS)
         self.bundle = bundle
-        self.max_masked_batch = max_masked_batch
+        self.max_masked_batch = max_masked_batch if bundle.manifest.one_by_one is None else 1
         self.choice = choose(providers)
         self.threads = threads
         self._lock = threading.Lock()

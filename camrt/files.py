@@ -38,7 +38,7 @@ def read_regular(path: Path, limit: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise OSError(errno.EFBIG, f"it has {size:,} bytes, the limit is {limit:,}", str(path))
-        return file.read(limit + 1)
+        return file.read(size + 1)  # Python reserves as much as it is asked for
 
 
 def sha256_of(path: Path) -> str:

@@ -100,7 +100,9 @@ class Split:
     def verdict(self) -> str:
         """Say how well the source is reproduced and what was allowed, on one line."""
         found = f"within {self.error:.2g}" if self.error else "exactly"
-        return f"{found} (allowed is {self.bound}; tolerance {self.tolerance:.3g}, largest logit {self.largest_logit:.3g})"
+        relative = self.bound.startswith("tolerance")
+        allowed = f"{self.tolerance * max(1.0, self.largest_logit):.2g} is allowed, " if relative else ""
+        return f"{found} ({allowed}{self.bound}; tolerance {self.tolerance:.3g}, largest logit {self.largest_logit:.3g})"
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class Manifest:
         Why there is no gradient.onnx.
     gradient_error : float or None
         How far its gradient was from central differences of the tail, relative; None where they cannot tell.
+    one_by_one : str or None
+        Why images cannot share a batch, for a network that takes a scale from all of them; None where they can.
     """
 
     name: str
@@ -136,6 +140,7 @@ class Manifest:
     split: Split
     gradient_missing: str | None
     gradient_error: float | None
+    one_by_one: str | None
     weights: tuple[Weight, ...]
     files: Mapping[str, str]
 
@@ -174,6 +179,7 @@ class Manifest:
             "preprocess": self.preprocess.to_json(),
             "split": {**vars(self.split), "errors": dict(self.split.errors), "skipped": list(self.split.skipped)},
             "gradient": {"missing": self.gradient_missing, "error": self.gradient_error},
+            "one_by_one": self.one_by_one,
             "files": dict(self.files),
             "weights": [{**vars(w), "shape": list(w.shape), "graphs": list(w.graphs)} for w in self.weights],
         }
@@ -197,7 +203,7 @@ class Manifest:
             )
         table.only(
             "format", "version", "name", "source", "layer", "tensors", "output", "labels", "preprocess", "split",
-            "gradient", "files", "weights",
+            "gradient", "one_by_one", "files", "weights",
         )  # fmt: skip
         tensors, output, gradient = (table.table(key) for key in ("tensors", "output", "gradient"))
         tensors.only("image", "features", "output")
@@ -217,6 +223,7 @@ class Manifest:
             split=_read_split(table.table("split")),
             gradient_missing=_optional_text(gradient, "missing"),
             gradient_error=gradient.number("error") if "error" in gradient else None,
+            one_by_one=_optional_text(table, "one_by_one"),  # added after version 1 was first written
             weights=tuple(_read_weight(entry) for entry in table.tables("weights")),
             files=_read_files(table.table("files")),
         )

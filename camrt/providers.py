@@ -127,8 +127,11 @@ def open_session(
     # Each session has its own pool; spinning threads of idle sessions would take the cores from the one at work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = [(NAMES[name], _PROVIDER_OPTIONS.get(name, {})) for name in choice.names]
+    # With a provider to fall back to, ONNX Runtime prints some failures to stdout and tries again.
+    quiet = {"enable_fallback": 0} if choice.names == ("cpu",) else {}
     try:
-        session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
+        source = str(model) if isinstance(model, Path) else model
+        session = ort.InferenceSession(source, options, providers=wanted, **quiet)
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
         # The message is written with the model's name, and may be kept where a passing folder means nothing.
         told = str(error).replace(f"{model.parent}/", "") if isinstance(model, Path) else str(error)

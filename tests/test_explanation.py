@@ -35,7 +35,7 @@ def test_what_the_network_did_not_see_is_not_coloured(tiny_bundle, tmp_path):
     from tests import graphs
 
     source = graphs.save(graphs.classifier(), tmp_path / "m.onnx")
-    export(source, tmp_path / "cropped", overrides={"resize": 40})
+    export(source, tmp_path / "cropped", overrides={"resize": 40, "scale": 1 / 255})
     photo = np.random.default_rng(0).integers(0, 256, (50, 100, 3), np.uint8)
     explanation = camrt.load(tmp_path / "cropped").explain(photo)
     seen = explanation.geometry.seen()

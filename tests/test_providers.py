@@ -10,6 +10,7 @@ import camrt
 from camrt import providers
 from camrt.errors import BundleError, ProviderError
 from camrt.providers import Choice, available, choose, open_session
+from tests import graphs
 
 CUDA_BUILD = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 
@@ -22,7 +23,7 @@ def cuda_build(monkeypatch):
     monkeypatch.setattr(
         providers.ort,
         "InferenceSession",
-        lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),
+        lambda path, options, providers, **_: real(path, options, providers=["CPUExecutionProvider"]),
     )
 
 
@@ -90,3 +91,10 @@ def test_a_provider_whose_share_in_the_work_cannot_be_told_is_not_taken():
     with pytest.raises(ProviderError, match="There is no provider 'AzureExecutionProvider'"):
         choose(["AzureExecutionProvider"])
     assert set(available()) <= set(providers.NAMES)
+
+
+def test_a_refusal_that_is_no_utf8_prints_nothing(capfd):
+    damaged = graphs.classifier().SerializeToString().replace(b"Relu", b"\xff\xfe\xfd\xfc")
+    with pytest.raises(BundleError, match="cannot open it"):
+        open_session(damaged, Choice(("cpu",), explicit=True), name="it")
+    assert capfd.readouterr().out == ""

@@ -106,6 +106,7 @@ def bundle_facts(m: Manifest) -> dict[str, Any]:
         "preprocess": _preprocess_line(m.preprocess),
         "reproduces": f"its source {m.split.verdict}",
         "gradients": _gradients(m),
+        **({"batch": f"one image at a time: {m.one_by_one}"} if m.one_by_one else {}),
         "weights": f"{len(m.weights)} tensors, {sum(w.length for w in m.weights) / 1e6:.2f} MB",
     }  # fmt: skip
 
@@ -135,12 +136,16 @@ def _preprocess_line(p: Preprocess) -> str:
         resize = f"shorter side to {p.resize}, centre crop {width} x {height}"
     else:
         resize = f"to fit inside {width} x {height}, padded with the mean colour"
-    return f"resize {resize}; {p.interpolation}, {p.color}, scale {p.scale:.6g}, mean {list(p.mean)}, std {list(p.std)}"
+    return f"resize {resize}; {p.interpolation}, {p.color}, scale {p.scale:.6g}, mean {_numbers(p.mean)}, std {_numbers(p.std)}"
 
 
 def _gradients(m: Manifest) -> str:
     if m.gradient_missing is not None:
         return f"no: {m.gradient_missing}"
     if m.gradient_error is None:
-        return "yes; the tail's own differences cannot judge them"
+        return "yes; unchecked, as a quantised tail is a staircase without slopes to compare with"
     return f"yes, within {m.gradient_error:.1g} of the slope of the tail"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"({', '.join(f'{value:.6g}' for value in values)})"

@@ -14,6 +14,8 @@ from camrt.cli.options import json_option
 from camrt.manifest import KINDS, Manifest
 from camrt.preprocess import COLORS, INTERPOLATIONS
 
+MAX_SHOWN = 72  # characters of a tensor's name
+
 
 def import_exporters() -> Any:
     """Import exporters, which need packages that the runtime does not."""
@@ -45,8 +47,8 @@ def _read_numbers(_: click.Context, parameter: click.Parameter, text: str | None
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--output", metavar="NAME", help="The model's output to explain, where it has several."),
-        click.option("--size", callback=_read_size, metavar="N|HxW", help="Height and width of the input, for PyTorch (default 224) and where the model leaves them open."),
-        click.option("--weights", metavar="FILE", help="State dict (.pt, .pth or .safetensors) for package.module:factory."),
+        click.option("--size", callback=_read_size, metavar="N|HxW", help="Height and width of the input, for PyTorch (224 unless told) and where the model leaves them open."),
+        click.option("--weights", metavar="FILE", help="Checkpoint (.pt, .pth, .safetensors) for package.module:factory."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -59,7 +61,7 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def layers(source: str, weights: str | None, size: tuple[int, int] | None, output: str | None, as_json: bool) -> None:
     """List where SOURCE can be cut, best first.
 
-    SOURCE is an .onnx file, or package.module:factory for PyTorch.
+    SOURCE is an .onnx file, a .pt2 file of torch.export.save, or package.module:factory for PyTorch.
 
     Example:  camrt layers model.onnx
     """
@@ -74,10 +76,17 @@ def layers(source: str, weights: str | None, size: tuple[int, int] | None, outpu
             f"{layer.stride[0]:g}" if layer.stride[0] == layer.stride[1] else f"{layer.stride[0]:.3g} x {layer.stride[1]:.3g}"
         )
         shape = " x ".join(map(str, layer.shape))
-        rows.append(("→" if layer is found[0] else "", layer.tensor, layer.operator, shape, stride, layer.module or ""))
+        rows.append(
+            ("→" if layer is found[0] else "", _shortened(layer.tensor), layer.operator, shape, stride, layer.module or "")
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _shortened(name: str) -> str:
+    """Return a name without its middle where a converter made it longer than a line; --json has it whole."""
+    return name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN // 2 - 1]}…{name[-MAX_SHOWN // 2 :]}"
 
 
 @click.command()
@@ -121,8 +130,8 @@ def export(
 ) -> None:  # fmt: skip
     """Cut SOURCE into a bundle that camrt explains.
 
-    SOURCE is an .onnx file, or package.module:factory for PyTorch (called without arguments, with --weights).  The bundle is
-    a folder; it is written only when the cut reproduces the model.
+    SOURCE is an .onnx file, a .pt2 file of torch.export.save, or package.module:factory for PyTorch (called without arguments,
+    with --weights).  The bundle is a folder; it is written only when the cut reproduces the model.
 
     Example:  camrt export model.onnx -o bundle --preset imagenet --labels labels.txt
     """
@@ -137,4 +146,6 @@ def export(
         return
     click.echo(f"{target}: cut at {facts['layer']}\nfeatures {facts['features']}, {manifest.classes} classes")
     click.echo(f"the parts and the score graph reproduce the model {manifest.split.verdict}")
-    click.echo(f"gradients: {facts['gradients']}")
+    click.echo(f"gradients: {facts['gradients']}\nphotos: {facts['preprocess']}")
+    if "batch" in facts:
+        click.echo(f"batch: {facts['batch']}")
