@@ -86,7 +86,7 @@ def _depths(graph: Graph, image: str) -> dict[str, int]:
         weights = [name for name in inputs if name in graph.initializers]
         weights += [w for name in inputs for w in waiting.get(name, ())]
         if depth is None:
-            waiting.update({name: weights for name in node.output})
+            waiting.update({name: list(dict.fromkeys(weights)) for name in node.output})
             continue
         depth_of.update({name: depth + 1 for name in node.output})
         for name in weights:
