@@ -1,4 +1,4 @@
-"""Export a PyTorch module to ONNX; the only module that imports torch."""
+"""Export a PyTorch module or a program of torch.export.save to ONNX; the door to all that imports torch."""
 
 from __future__ import annotations
 
@@ -9,23 +9,31 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from onnx import ModelProto
 
-from camrt.errors import ExportError, one_line
-from exporters.proof import Reference
+from camrt.errors import ExportError, did_you_mean, one_line
+from camrt.files import sha256_of
+from exporters.graph import all_names, rename_tensors, unused
 from exporters.source import SourceModel
 
 try:
     import torch
+
+    from exporters.checkpoint import load_weights
+    from exporters.forward import evaluating, know_dataclasses, module_reference, program_reference, tensors
+    from exporters.program import load_program
 except ImportError as missing:
     raise ExportError("Exporting from PyTorch needs PyTorch: pip install torch onnxscript safetensors") from missing
 
 OPSET = 18
 DEFAULT_SIZE = (224, 224)
+TRAINING = {  # where operators that differ in training have the word for it
+    "aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.feature_dropout.default": 2, "aten.alpha_dropout.default": 2,
+}  # fmt: skip
 
 
 def read_module(source: Any, weights: str | Path | None, size: tuple[int, int] | None) -> SourceModel:
@@ -39,25 +47,66 @@ def read_module(source: Any, weights: str | Path | None, size: tuple[int, int] |
     module = _make(source) if isinstance(source, str) else source
     if not isinstance(module, torch.nn.Module):
         raise ExportError(f"{source!r} gave {type(module).__name__}, not an nn.Module.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ExportError(
+            f"{type(module).__name__} is TorchScript, which torch cannot export. Give the nn.Module it was made from."
+        )
+    other = next((part.dtype for part in module.parameters() if part.is_floating_point() and part.dtype != torch.float32), None)
+    if other is not None:
+        raise ExportError(f"{type(module).__name__} has weights of {other}; a bundle computes in float32. Give model.float().")
     if weights is not None:
-        _load_weights(module, Path(weights))
+        load_weights(module, Path(weights))
     if module.training and not isinstance(source, str):
         warnings.warn("The module is in training mode; it is exported in eval mode.", UserWarning, stacklevel=5)
     name = source if isinstance(source, str) else type(module).__name__
-    with _evaluating(module):
-        model = _export(module, name, size or DEFAULT_SIZE)
-        one_output = isinstance(module(_example(module, size or DEFAULT_SIZE)), torch.Tensor)
-    return SourceModel(model, name, name, _digest(module), _reference(module) if one_output else None)
+    example = _example(module, size or DEFAULT_SIZE)
+    with evaluating(module), _explained(name, example):
+        result = module(example)
+        know_dataclasses(result)
+        model = _export(module, (example,), result)
+    reference = module_reference(module, tuple(example.shape)) if len(tensors(result)) == 1 else None
+    return SourceModel(model, name, name, _digest(module), reference)
+
+
+def read_program(path: Path) -> SourceModel:
+    """Return the ONNX model of a program that torch.export.save wrote.
+
+    Raises
+    ------
+    ExportError
+        It cannot be read without running something, takes more than an image, or torch cannot export it.
+    """
+    program = load_program(path)
+    _check_mode(program, path)
+    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+    if len(inputs) != 1 or len(inputs[0].meta["val"].shape) != 4:
+        found = ", ".join(node.name for node in inputs) or "none"
+        raise ExportError(f"{path} must have one input, an image (N, C, H, W); its inputs are: {found}.")
+    example = torch.zeros([_size(d) for d in inputs[0].meta["val"].shape])
+    with torch.no_grad(), _explained(str(path), example):
+        run = program.module()
+        result = run(example)
+        model = _export(program, (), result)
+    for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], example.shape[2:], strict=True):
+        dim.dim_value = size
+    reference = program_reference(run, len(example)) if len(tensors(result)) == 1 else None
+    return SourceModel(model, str(path), path.name, sha256_of(path), reference)
 
 
 def _make(factory: str) -> Any:
     module_name, _, attribute = factory.partition(":")
-    doing, advice = "importing it", " Run from the folder that holds it, or set PYTHONPATH."
+    doing, advice = "importing it", f" Run from the folder that holds it, set PYTHONPATH, or install {module_name}."
     sys.path.insert(0, "")
     try:
-        make = getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
+        if not hasattr(module, attribute):
+            known = [name for name, value in vars(module).items() if callable(value)]
+            advice = f"{did_you_mean(attribute, known)} Name what makes the module."
+            raise ExportError(f"{factory}: {module_name} has no {attribute!r}.{advice}")
         doing, advice = "calling it without arguments", ""
-        return make()
+        return getattr(module, attribute)()
+    except ExportError:
+        raise
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         kind = type(error).__name__
         raise ExportError(f"{factory}: {doing} failed ({kind}: {one_line(error)}).{advice}") from error
@@ -65,37 +114,27 @@ def _make(factory: str) -> Any:
         sys.path.remove("")
 
 
-def _load_weights(module: torch.nn.Module, path: Path) -> None:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError:
-        raise ExportError("Reading .safetensors needs its package: pip install safetensors") from None
-    except Exception as error:  # torch, pickle and safetensors raise several types of their own
-        raise ExportError(
-            f"{path}: no readable state dict ({one_line(error)}). Save one with torch.save(model.state_dict(), …)."
-        ) from None
-    if not isinstance(state, Mapping):
-        raise ExportError(f"{path} holds {type(state).__name__}, not a state dict. Save model.state_dict().")
-    try:
-        module.load_state_dict(dict(state))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ExportError(f"{path} does not fit {type(module).__name__}: {one_line(error)}") from None
+def _export(source: Any, example: tuple[torch.Tensor, ...], result: Any) -> ModelProto:
+    """Return a module or a program as an ONNX model whose outputs are named as in the result."""
+    with _quiet():
+        made = torch.onnx.export(source, example, dynamo=True, opset_version=OPSET, verbose=False)
+    assert made is not None  # as it is where a file is asked for
+    model: ModelProto = made.model_proto
+    names, outputs = list(tensors(result)), [value.name for value in model.graph.output]
+    if not isinstance(result, torch.Tensor) and len(names) == len(set(outputs)):
+        taken = all_names(model.graph) - set(outputs)
+        rename_tensors(model, {old: unused(new, taken) for old, new in zip(outputs, names, strict=True)})
+    return model
 
 
-def _export(module: torch.nn.Module, name: str, size: tuple[int, int]) -> Any:
-    example = _example(module, size)
+@contextlib.contextmanager
+def _explained(name: str, example: torch.Tensor) -> Iterator[None]:
+    """Turn whatever the model's code and torch raise into an error of one line."""
     try:
-        with _quiet():
-            program = torch.onnx.export(module, (example,), dynamo=True, opset_version=OPSET, verbose=False)
-        return program.model_proto
-    except ImportError as error:
-        raise ExportError(f"Exporting from PyTorch needs onnxscript: pip install onnxscript ({error}).") from None
+        yield
     except Exception as error:  # torch.export raises whatever the module's own code does
+        if isinstance(error, ImportError) and "onnxscript" in str(error):
+            raise ExportError(f"Exporting from PyTorch needs onnxscript: pip install onnxscript ({error}).") from None
         cause: BaseException = error
         while cause.__cause__ is not None:  # torch wraps what went wrong in a report of its own steps
             cause = cause.__cause__
@@ -103,6 +142,23 @@ def _export(module: torch.nn.Module, name: str, size: tuple[int, int]) -> Any:
             f"torch cannot export {name} for an image of {' x '.join(map(str, example.shape))} (--size): {one_line(cause)} "
             "Check that the module takes such an image."
         ) from error
+
+
+def _size(dim: int | torch.SymInt) -> int:
+    """Return a dimension of a program's image; an open one is as large as in the example that it was exported with."""
+    return dim if isinstance(dim, int) else int(dim.node.hint)  # int(dim) would close it
+
+
+def _check_mode(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Refuse a program whose Dropout and BatchNorm are those of training."""
+    graphs = (part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule))
+    for node in (node for graph in graphs for node in graph.nodes):
+        position = TRAINING.get(str(node.target))
+        if position is not None and len(node.args) > position and node.args[position] is True:
+            raise ExportError(
+                f"{path} was exported in training mode ({node.name} is {node.target} of training). Call model.eval() before "
+                "torch.export.export; a BatchNorm also needs its running statistics."
+            )
 
 
 def _example(module: torch.nn.Module, size: tuple[int, int]) -> torch.Tensor:
@@ -122,27 +178,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-
-
-@contextlib.contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Keep a module in eval mode without gradients inside, and leave every part of it in the mode it was in."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-def _reference(module: torch.nn.Module) -> Reference:
-    def run(x: np.ndarray) -> np.ndarray:
-        with _evaluating(module):
-            return np.asarray(module(torch.from_numpy(x)).reshape(len(x), -1).numpy())
-
-    return run
 
 
 def _digest(module: torch.nn.Module) -> str:
