@@ -20,8 +20,10 @@ from exporters.fusion.graph import INPUTS, drop_labels, fuse, write_metadata
 from exporters.fusion.methods import fused_passes
 from exporters.fusion.proof import QUANTISED, TOLERANCE, Agreement, open_graph, prove
 from exporters.graph import operators
+from exporters.passes.quantisation import DYNAMIC
 
 LARGEST = (1 << 31) - (1 << 20)  # bytes; a protobuf message holds 2 GiB
+ROUNDING = {"QuantizeLinear", *DYNAMIC}  # where the last bit of a float may move a value by a step
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def build(
     opened = open_bundle(bundle)
     _check_size(opened)
     explainer = Explainer(Engine(opened, ["cpu"], max_masked_batch=max_masked_batch))
+    max_masked_batch = explainer.engine.max_masked_batch  # 1 where images cannot share a batch
     explainer.check_gradients(chosen)
     progress("fuse")
     black = explainer.engine.black_logits()
@@ -171,7 +174,7 @@ def build(
     passes = fused_passes(chosen.name, settings, opened.manifest.features.shape[1])
     agreement = prove(
         model.SerializeToString(), explainer, chosen, settings, pixels=pixels, photos=decoded, passes=passes,
-        tolerance=QUANTISED if "QuantizeLinear" in operators(model.graph) else TOLERANCE, progress=progress,
+        tolerance=QUANTISED if operators(model.graph) & ROUNDING else TOLERANCE, progress=progress,
     )  # fmt: skip
     drop_labels(model)
     told = {"agreement": agreement.to_json(), "verdict": agreement.verdict}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from camrt import __version__
-from camrt.errors import ExportError, did_you_mean, one_line
+from camrt.errors import CamrtError, ExportError, did_you_mean, one_line
 from camrt.files import sha256_of
 from camrt.manifest import KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Tensor, Weight
 from camrt.preprocess import Preprocess
@@ -20,7 +20,7 @@ from camrt.table import is_text
 from exporters.gradient import gradient
 from exporters.graph import Graph
 from exporters.labels import read_labels
-from exporters.layers import AUTO, LayerChoice, find_layer, list_layers
+from exporters.layers import AUTO, LayerChoice, check_no_tokens, find_layer, list_layers
 from exporters.passes import Normal, normalise
 from exporters.preprocessing import settle_preprocess
 from exporters.proof import (
@@ -33,9 +33,11 @@ from exporters.proof import (
     output_step,
     prove,
     prove_gradient,
+    prove_place,
+    tolerance,
 )
 from exporters.source import SourceModel, read_source
-from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, head, rename_interface, score, tail, to_model
+from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, bridge, head, rename_interface, score, tail, to_model
 from exporters.target import check_target, move_into_place
 from exporters.vjps import NoGradient
 from exporters.weights import write_weights
@@ -63,7 +65,9 @@ def layers(
         The model cannot be read, or nothing in it separates the image from the scores.
     """
     prepared = _prepare(source, weights, size, output)
-    return list_layers(prepared.graph, prepared.normal.image, prepared.normal.logits)
+    found = list_layers(prepared.graph, prepared.normal.image, prepared.normal.logits)
+    check_no_tokens(prepared.graph, found[0], prepared.normal.image, prepared.normal.logits)
+    return found
 
 
 def export(
@@ -94,7 +98,8 @@ def export(
     layer : str, default "auto"
         Tensor name, node name or PyTorch module path.
     labels : path or sequence of str, optional
-        A .txt with one label a line, or a .json list or dict; as many as there are classes.
+        A .txt with one label a line, or a .json list or dict; as many as there are classes.  By default those of a ZipMap
+        behind the scores, where there is one.
     preprocess : Preprocess, mapping or path of a JSON file, optional
         The `preprocess` block of bundle.json as an object, a mapping, or a JSON file that is one or holds one under that key.
     preset : {"imagenet"}, optional
@@ -109,7 +114,7 @@ def export(
         The output to explain, where there are several.
     kind : {"auto", "logits", "probabilities", "sigmoid", "scores"}
         What the output is.  "auto" says logits before a Softmax that was cut off, sigmoid before a Sigmoid, probabilities
-        where the outputs are positive and sum to 1, else logits.
+        where the outputs are positive and sum to 1, scores where they lie in [0, 1] and do not, else logits.
     name : str, optional
         The bundle's name; by default the folder's.
     force : bool
@@ -132,11 +137,13 @@ def export(
     _check_kind(kind, normal.activation)
     choice = find_layer(graph, normal.image, normal.logits, layer, prepared.source.name)
     shapes = _shapes(graph, normal, choice)
-    chosen = settle_preprocess(preprocess, preset, overrides, shapes.image)
+    chosen = settle_preprocess(preprocess, preset, overrides, shapes.image, normal.border)
     names = read_labels(labels, shapes.classes)
+    if labels is None and len(normal.names) == shapes.classes:
+        names = normal.names
 
-    rename_interface(normal.model, normal.image, choice.tensor, normal.logits)
-    whole = Graph(normal.model)
+    rename_interface(normal.model, normal.image, bridge(normal.model, choice.tensor), normal.logits)
+    whole = normal.graph()
     cuts, no_gradient = _cuts(whole, shapes)
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
@@ -145,8 +152,12 @@ def export(
         table = _write_graphs(beside, whole, cuts)
         progress("prove")
         reference, activation = _reference(prepared)
-        answers = ask(reference, chosen)
-        split = prove(beside, answers, activation, output_step(whole, LOGITS))
+        answers = ask(reference, chosen, normal.border)
+        split = prove(
+            beside, answers, activation, allowed=tolerance(whole), step=output_step(whole, LOGITS),
+            one_by_one=normal.one_by_one is not None,
+        )  # fmt: skip
+        prove_place(beside, answers, choice.tensor)
         gradient_error = None
         if no_gradient is None:
             no_gradient, gradient_error = _judge_gradient(beside, answers, cuts)
@@ -164,6 +175,7 @@ def export(
             labels=names,
             preprocess=chosen,
             split=split,
+            one_by_one=normal.one_by_one,
             gradient_missing=no_gradient,
             gradient_error=gradient_error,
             weights=table,
@@ -175,6 +187,10 @@ def export(
         move_into_place(beside, target)
     except OSError as error:
         raise ExportError(f"{target}: the bundle cannot be written ({error.strerror or error}); nothing was changed.") from None
+    except (CamrtError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(prepared.source, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return manifest
@@ -188,10 +204,17 @@ def _prepare(source: Any, weights: str | Path | None, size: tuple[int, int] | No
         normalise(normal)
     except ExportError:
         raise
-    except Exception as error:  # a damaged model fails wherever its damage is met first
-        kind = type(error).__name__
-        raise ExportError(f"{found.name} is damaged, or not what ONNX allows ({kind}: {one_line(error)}).") from error
-    return Prepared(found, normal, Graph(normal.model))
+    except Exception as error:
+        raise _damaged(found, error) from error
+    return Prepared(found, normal, normal.graph())
+
+
+def _damaged(source: SourceModel, error: Exception) -> ExportError:
+    """Return the refusal of a damaged model, which fails wherever its damage is met first."""
+    return ExportError(
+        f"{source.name} is damaged, or not what ONNX allows ({type(error).__name__}: {one_line(error)}). Export the model "
+        "again, or look at it with onnx.checker.check_model."
+    )
 
 
 def _shapes(graph: Graph, normal: Normal, choice: LayerChoice) -> Shapes:
@@ -235,12 +258,13 @@ def _provenance(source: SourceModel) -> Source:
 def _reference(prepared: Prepared) -> tuple[Reference, str | None]:
     """Return the source as a function, and the activation that it applies to the logits."""
     source, normal = prepared.source, prepared.normal
-    if source.reference is not None:
-        return source.reference, normal.activation
+    judge = source.reference
+    if judge is not None and normal.source_output == source.model.graph.output[0].name:
+        return lambda x: judge(normal.border.source_input(x)), normal.activation
     inside = {name for node in source.model.graph.node for name in node.output}
     if normal.raw_logits in inside:
-        return onnx_reference(source.model, normal.raw_logits), None
-    return onnx_reference(source.model, normal.source_output), normal.activation
+        return onnx_reference(source.model, normal, normal.raw_logits), None
+    return onnx_reference(source.model, normal, normal.source_output), normal.activation
 
 
 def _check_kind(kind: str, activation: str | None) -> None:

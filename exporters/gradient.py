@@ -14,9 +14,9 @@ from onnx import NodeProto, TensorProto
 
 from camrt.errors import one_line
 from exporters.emitter import Emitter
-from exporters.graph import STANDARD, Graph, describe, node_inputs, output_quantiser
+from exporters.graph import FLOATS, STANDARD, Graph, describe, node_inputs, output_quantiser
 from exporters.split import COTANGENT, FEATURES, GRADIENTS, LOGITS, PREFIX, Cut, Shapes, value
-from exporters.vjps import FLOATS, RULES, STOPS, WHOLE, Forward, Gradients, NoGradient, Rule, sum_to
+from exporters.vjps import RULES, STOPS, WHOLE, Forward, Gradients, NoGradient, Rule, sum_to
 
 LEAST_OPSET = 16  # ScatterElements that adds; no operator with a rule changed what it computes between 13 and 16
 
@@ -29,6 +29,7 @@ def gradient(graph: Graph, shapes: Shapes) -> Cut:
     NoGradient
         An operator between the features and the logits has no rule, or none for the way it is used.
     """
+    whole, graph = graph, graph.standard()
     op = Emitter(PREFIX)
     above = sorted(graph.above([LOGITS], stop=[FEATURES]))
     nodes = {i: deepcopy(graph.nodes[i]) for i in above}
@@ -48,7 +49,8 @@ def gradient(graph: Graph, shapes: Shapes) -> Cut:
         raise NoGradient(f"no gradient reaches the features: {_last_stop(graph, between)} lets none through")
     op.name(op.Identity(arrived), GRADIENTS)
     inputs = [value(FEATURES, "N", *shapes.features), value(COTANGENT, "N", shapes.classes)]
-    needed, constants = _needed([*nodes.values(), *op.nodes], op.initializers)
+    added = [tensor for name, tensor in graph.initializers.items() if name not in whole.initializers]
+    needed, constants = _needed([*nodes.values(), *op.nodes], [*op.initializers, *added])
     return Cut(needed, constants, inputs, value(GRADIENTS, "N", *shapes.features), LEAST_OPSET)
 
 
@@ -79,7 +81,9 @@ def _backward(op: Emitter, node: Forward, gs: Sequence[str | None], carried: Col
     operator = node.proto.op_type
     if operator in STOPS:
         return []
-    rule = RULES[operator]
+    rule = RULES.get(operator)
+    if rule is None:  # reached through what a branch or loop reads from outside
+        raise node.refuse("no gradient rule")
     # A node between whole numbers, inside a quantised stretch, computes in the type of the nodes behind it.
     op.dtype = next((node.dtype(name) for name in (node.y, node.x) if node.element_type(name) in FLOATS), op.dtype)
     try:
@@ -88,7 +92,8 @@ def _backward(op: Emitter, node: Forward, gs: Sequence[str | None], carried: Col
         raise
     except Exception as error:  # whatever an attribute outside the operator's definition leads to
         raise node.refuse(f"its gradient cannot be derived ({type(error).__name__}: {one_line(error)})") from error
-    assert len(entries) == len(node.inputs), f"{operator}: {len(entries)} gradients for {len(node.inputs)} inputs"
+    if len(entries) != len(node.inputs):
+        raise node.refuse(f"{len(entries)} gradients for {len(node.inputs)} inputs")
     for name, entry in zip(node.inputs, entries, strict=True):
         if entry is None and name in carried and node.element_type(name) not in WHOLE and operator not in ("Cast", "CastLike"):
             raise node.refuse(f"no gradient rule for its input {name!r}, which depends on the features")

@@ -8,36 +8,47 @@ The gradient graph must give the slope that the tail's own values have: along v 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from camrt.case import probabilities
 from camrt.errors import BundleError, ExportError, one_line
 from camrt.manifest import Split
 from camrt.preprocess import Preprocess
-from camrt.providers import Choice, Session, open_session, runtime
+from camrt.providers import Choice, Session, is_out_of_memory, open_session, runtime
+from exporters.border import Border
 from exporters.graph import Graph, fitting_ir, output_quantiser
+from exporters.passes import Normal
+from exporters.passes.quantisation import DYNAMIC
+from exporters.place import check_place
 from exporters.vjps import NoGradient
 
+TOLERANCES = {TensorProto.FLOAT16: 2e-3, TensorProto.BFLOAT16: 2e-2}  # where the model computes in such numbers
 TOLERANCE = 1e-4  # float32
+DYNAMIC_TOLERANCE = 1e-2
+STEP_SLACK = 1.001  # an output step computed in float32 is no exact multiple
 SEED = 0
 NOISE_IMAGES = 3
 SLOPE_TOLERANCE = 0.02  # of the gradient; wrong rules are off by far more, central differences in float32 by 0.005 at most
+FREE_BATCH = "If the model was made for a fixed batch, export it with a free one."
 STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # ε over ‖A‖: a linear tail wants long steps, one with many kinks short ones
 JITTER = 0.01  # of the features' spread: moves them off the kinks that lie at exact ties, such as equal zeros under a MaxPool
 
 Reference = Callable[[np.ndarray], np.ndarray]  # (N, 3, H, W) → logits (N, L)
-Answers = dict[
-    str, tuple[np.ndarray, np.ndarray]
-]  # for each kind of input: images (N, 3, H, W) and the source's outputs (N, L)
+# For each kind of input: images (N, 3, H, W) and the source's outputs (N, L).
+Answers = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def test_images(preprocess: Preprocess) -> dict[str, np.ndarray]:
-    """Return the inputs (N, 3, H, W) of a proof: noise around the mean colour, black, white, and saturated pixels."""
+def test_images(preprocess: Preprocess, whole: bool) -> dict[str, np.ndarray]:
+    """Return the inputs (N, 3, H, W) of a proof: noise, black, white, and saturated pixels.
+
+    The noise lies around the mean colour; that of a network that takes whole numbers is of random pixels.
+    """
     rng = np.random.default_rng(SEED)
     shape = (preprocess.channels, *preprocess.size)
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (preprocess.mean, preprocess.std))
@@ -47,35 +58,86 @@ def test_images(preprocess: Preprocess) -> dict[str, np.ndarray]:
         "saturated": rng.choice([0.0, 255.0], (1, *shape)),
     }
     noise = rng.standard_normal((NOISE_IMAGES, *shape), np.float32)
-    if preprocess.scale > 0.1:  # pixels of 0…255 without a std: noise of that size
+    if whole:
+        noise = ((rng.integers(0, 256, noise.shape) * preprocess.scale - mean) / std).astype(np.float32)
+    elif preprocess.scale > 0.1:  # pixels of 0…255 without a std: noise of that size
         noise *= np.float32(255 * preprocess.scale / 4 / np.mean(preprocess.std))
     return {"noise": noise} | {n: ((p * preprocess.scale - mean) / std).astype(np.float32) for n, p in pixels.items()}
 
 
-def onnx_reference(source: ModelProto, output: str) -> Reference:
+def onnx_reference(source: ModelProto, normal: Normal, output: str) -> Reference:
     """Return the source model as a function that gives the tensor `output`; it runs the batch that the model was made for."""
-    model = ModelProto()
-    model.CopyFrom(source)
+    model = deepcopy(source)
     model.ir_version = min(model.ir_version, fitting_ir(model))
-    image = Graph(model).inputs[0]
-    if output not in {v.name for v in model.graph.output}:
-        model.graph.output.append(onnx.ValueInfoProto(name=output))
-    session = _session(model.SerializeToString(), "the source model")
-    batch = image.type.tensor_type.shape.dim[0].dim_value or 1
+    graph = Graph(model)
+    inputs = graph.inputs
+    kept = [v for v in source.graph.output if v.name == output] or [onnx.ValueInfoProto(name=output)]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    nodes = [graph.nodes[i] for i in sorted(graph.above([output]))]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)  # ONNX Runtime would run the others too, whatever they cost
+    try:
+        session = _session(model.SerializeToString(), "the source model")
+    except ExportError as error:
+        raise _rare_numbers(model, error) from None
+    image, batch = normal.source_input, normal.batch
+    idle = {v.name: _anything(v) for v in inputs if v.name != image}  # that the scores do not depend on
 
     def run(x: np.ndarray) -> np.ndarray:
-        feeds = [{image.name: np.repeat(one[None], batch, axis=0)} for one in x]
-        return np.stack([_run(session, feed, "the source model", output)[0].reshape(-1) for feed in feeds])
+        images = normal.border.source_input(x)
+        feeds = [{image: np.repeat(one[None], batch, axis=0), **idle} for one in images]
+        scores = np.stack([_run(session, feed, "the source model", output).reshape(batch, -1)[0] for feed in feeds])
+        if np.issubdtype(scores.dtype, np.integer) and normal.rounding is not None:
+            scale, zero_point = normal.rounding
+            return np.asarray((scores - np.float32(zero_point)) * np.float32(scale))
+        return scores.astype(np.float32)
 
     return run
 
 
-def ask(reference: Reference, preprocess: Preprocess) -> Answers:
+def _rare_numbers(model: ModelProto, error: ExportError) -> ExportError:
+    """Say which element types ONNX Runtime may lack operators for, where the model has such weights."""
+    rare = {TensorProto.BFLOAT16: "bfloat16", TensorProto.DOUBLE: "float64"}
+    found = sorted({rare[t.data_type] for t in model.graph.initializer if t.data_type in rare})
+    if not found:
+        return error
+    return ExportError(
+        f"{error} The model has weights in {' and '.join(found)}, for which ONNX Runtime has few operators on a CPU: export "
+        "it in float32 or float16."
+    )
+
+
+def _anything(value: onnx.ValueInfoProto) -> np.ndarray:
+    tensor = value.type.tensor_type
+    return np.zeros([d.dim_value or 1 for d in tensor.shape.dim], helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+
+
+def ask(reference: Reference, preprocess: Preprocess, border: Border) -> Answers:
     """Return what the source says to every test image."""
-    return {name: (x, reference(x)) for name, x in test_images(preprocess).items()}
+    images = {name: border.reachable(x) for name, x in test_images(preprocess, border.whole).items()}
+    return {name: (x, reference(x)) for name, x in images.items()}
 
 
-def prove(folder: Path, answers: Answers, activation: str | None, step: float | None = None) -> Split:
+def tolerance(graph: Graph) -> float:
+    """Return what the split may differ by, relative to the largest logit, by the coarsest numbers that the model computes in.
+
+    Where a scale is taken from what comes in, a rounding of float32 may move a value by a step of 1/255 of the largest.
+    """
+    dynamic = any(node.op_type in DYNAMIC for node in graph.nodes)
+    found = (TOLERANCES[element] for element in graph.types.values() if element in TOLERANCES)
+    return max(*found, TOLERANCE, DYNAMIC_TOLERANCE if dynamic else 0.0)
+
+
+def prove(
+    folder: Path,
+    answers: Answers,
+    activation: str | None,
+    *,
+    allowed: float = TOLERANCE,
+    step: float | None = None,
+    one_by_one: bool = False,
+) -> Split:
     """Return how well the graphs in `folder` reproduce the source.
 
     Parameters
@@ -85,8 +147,12 @@ def prove(folder: Path, answers: Answers, activation: str | None, step: float | 
         The source's.
     activation : str or None
         What the source applies to its logits, and the graphs leave out.
+    allowed : float
+        Relative to the largest logit.
     step : float, optional
         The output step of a quantised model, which is then the tolerance.
+    one_by_one : bool
+        Run single images, as those of a batch would change each other.
 
     Raises
     ------
@@ -94,32 +160,60 @@ def prove(folder: Path, answers: Answers, activation: str | None, step: float | 
         They do not, or the source is finite on none of the inputs.
     """
     sessions = {name: _session(folder / f"{name}.onnx", f"{name}.onnx") for name in ("head", "tail", "score")}
-    errors: dict[str, float] = {}
-    skipped, largest = [], 0.0
-    for name, (x, expected) in answers.items():
-        if not np.isfinite(expected).all():
-            skipped.append(name)
-            continue
-        features = _run(sessions["head"], {"image": x}, "head.onnx")
-        logits = _run(sessions["tail"], {"features": features}, "tail.onnx")
-        maps = np.ones((len(x), 2, *features.shape[2:]), np.float32)  # masks of ones show the image itself
-        feeds = {"image": x, "baseline": np.zeros_like(x), "maps": maps, "normalise": np.array(False)}
-        masked = _run(sessions["score"], feeds, "score.onnx")
-        found = (
-            np.abs(_activate(logits, activation) - expected).max(),
-            np.abs(_activate(masked, activation) - expected[:, None]).max(),
-        )
-        size = float(np.abs(expected).max())
-        _check(name, found, TOLERANCE * max(1.0, size) if step is None else step, step)
-        errors[name] = float(max(found))
-        largest = max(largest, size)
-    if not errors:
+    for name, session in sessions.items():
+        if isinstance(images := session.get_outputs()[0].shape[0], int):
+            raise ExportError(
+                f"{runtime()} takes {name}.onnx for a graph of {images} image(s), not of any number. {FREE_BATCH}"
+            )
+    finite = {name: pair for name, pair in answers.items() if np.isfinite(pair[1]).all()}
+    skipped = [name for name in answers if name not in finite]
+    if not finite:
         raise ExportError(
             f"The source model gives NaN or infinity on every test input ({', '.join(skipped)}), so the split cannot be "
             "proved. Check its weights and the preprocessing."
         )
-    bound = "tolerance · max(1, max|z|)" if step is None else "one output step of the quantised model"
-    return Split(TOLERANCE if step is None else step, bound, errors, largest, tuple(skipped))
+    x = np.concatenate([images for images, _ in finite.values()])  # images as different as these show whether they mix
+    together = [x] if not one_by_one else np.split(x, len(x))
+    parts = [_through(sessions, images, masks=1 if one_by_one else 2) for images in together]
+    logits, masked = (np.concatenate(found) for found in zip(*parts, strict=True))
+    errors: dict[str, float] = {}
+    largest, start = 0.0, 0
+    for name, (images, expected) in finite.items():
+        rows = slice(start, start := start + len(images))
+        _check_shape(logits[rows], expected)
+        found = (
+            np.abs(_activate(logits[rows], activation) - expected).max(),
+            np.abs(_activate(masked[rows], activation) - expected[:, None]).max(),
+        )
+        size = float(np.abs(expected).max())
+        _check(name, found, allowed, size, step)
+        errors[name] = float(max(found))
+        largest = max(largest, size)
+    bound = "tolerance · max(1, max|z|)"
+    if step is not None:
+        bound = f"one output step of the quantised model, or {allowed:g} · max(1, max|z|) where that is more"
+    return Split(allowed if step is None else step, bound, errors, largest, tuple(skipped))
+
+
+def _through(sessions: Mapping[str, Session], x: np.ndarray, masks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logits of the two parts (N, L), and of the score graph under masks of ones, (N, K, L)."""
+    features = _run(sessions["head"], {"image": x}, "head.onnx")
+    logits = _run(sessions["tail"], {"features": features}, "tail.onnx")
+    maps = np.ones((len(x), masks, *features.shape[2:]), np.float32)  # they show the image itself
+    feeds = {"image": x, "baseline": np.zeros_like(x), "maps": maps, "normalise": np.array(False)}
+    return logits, _run(sessions["score"], feeds, "score.onnx")
+
+
+def prove_place(folder: Path, answers: Answers, layer: str) -> None:
+    """Hold that the features lie as the image does; see `exporters.place`.
+
+    Raises
+    ------
+    ExportError
+        They do not.
+    """
+    session = _session(folder / "head.onnx", "head.onnx")
+    check_place(lambda x: _run(session, {"image": x}, "head.onnx"), answers["noise"][0][:2], layer)
 
 
 def prove_gradient(folder: Path, answers: Answers, smooth: bool) -> float | None:
@@ -187,18 +281,37 @@ def kind_before(activation: str) -> str:
 
 
 def output_kind(answers: Answers, activation: str | None) -> str:
-    """Return what the outputs are, by the activation that was cut off, else by looking at them."""
+    """Return what the outputs are, by the activation that was cut off, else by looking at them.
+
+    A single number, numbers in [0, 1] that are no distribution, and shares of another whole, such as percent, are scores of
+    their own: a Softmax of them would be no probability.
+    """
     if activation is not None:
         return kind_before(activation)
-    _, outputs = answers["noise"]
-    distribution = bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
-    return "probabilities" if distribution else "logits"
+    outputs = np.concatenate([found for _, found in answers.values() if np.isfinite(found).all()])
+    if outputs.shape[1] == 1:
+        return "scores"
+    if (outputs < 0).any() or not outputs.any():
+        return "logits"
+    sums = outputs.sum(axis=1)
+    if np.allclose(sums, 1, atol=1e-3):
+        return "probabilities"
+    return "scores" if outputs.max() <= 1 or np.allclose(sums, sums.mean(), rtol=1e-2) else "logits"
 
 
-def _check(name: str, found: tuple[np.floating, np.floating], allowed: float, step: float | None) -> None:
+def _check_shape(logits: np.ndarray, expected: np.ndarray) -> None:
+    if logits.shape != expected.shape:
+        raise ExportError(
+            f"The split does not reproduce the model: it gives scores of shape {logits.shape}, the model {expected.shape}. "
+            f"Something in the model depends on the batch. {FREE_BATCH}"
+        )
+
+
+def _check(name: str, found: tuple[np.floating, np.floating], relative: float, size: float, step: float | None) -> None:
+    allowed = max(relative * max(1.0, size), STEP_SLACK * (step or 0.0))
     for part, error in zip(("tail(head(x))", "the score graph"), found, strict=True):
         if not error <= allowed:  # NaN is refused too
-            what = "one output step" if step is not None else f"{TOLERANCE:g} of the largest logit"
+            what = "one output step" if allowed > relative * max(1.0, size) else f"{relative:g} of the largest logit"
             raise ExportError(
                 f"The split does not reproduce the model: on {name!r} images {part} differs by {error:.3g}, allowed is "
                 f"{allowed:.3g} ({what}). Something in the model depends on the batch, or is random; try another layer."
@@ -207,6 +320,7 @@ def _check(name: str, found: tuple[np.floating, np.floating], allowed: float, st
 
 def output_step(graph: Graph, logits: str) -> float | None:
     """Return the step of the last QuantizeLinear before the logits; None for a model that does not end in one."""
+    graph = graph.standard()
     node = output_quantiser(graph, logits)
     if node is None or node.input[1] not in graph.initializers:
         return None
@@ -226,7 +340,9 @@ def _run(session: Session, feeds: dict[str, np.ndarray], name: str, output: str 
         return np.asarray(session.run(output and [output], feeds)[0])
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
         images = len(next(iter(feeds.values())))
-        raise ExportError(
-            f"{runtime()} cannot run {name} on {images} image(s): {one_line(error)} If the model was made for a fixed "
-            "batch, export it with a free one."
-        ) from None
+        if is_out_of_memory(error):
+            raise ExportError(
+                f"{runtime()} has no memory to run {name} on {images} image(s). Export the model for a smaller --size, or on a "
+                "larger machine."
+            ) from None
+        raise ExportError(f"{runtime()} cannot run {name} on {images} image(s): {one_line(error)} {FREE_BATCH}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
@@ -11,7 +11,19 @@ from camrt.errors import ExportError
 from camrt.image import FLAT
 from camrt.manifest import Weight
 from exporters.emitter import Emitter
-from exporters.graph import STANDARD, Graph, all_names, fitting_ir, node_inputs, opset, rename, renamed, unused
+from exporters.graph import (
+    FLOATS,
+    STANDARD,
+    Graph,
+    all_names,
+    fitting_ir,
+    node_inputs,
+    opset,
+    quantiser,
+    rename_tensors,
+    renamed,
+    unused,
+)
 from exporters.weights import external
 
 IMAGE, FEATURES, LOGITS = "image", "features", "logits"
@@ -55,10 +67,35 @@ def rename_interface(model: ModelProto, image: str, features: str, logits: str) 
     graph = model.graph
     names = all_names(graph)
     new = {name: unused(f"{name}/{PREFIX}", names) for name in names if name in taken or name.startswith(f"{PREFIX}/")} | roles
-    for node in graph.node:
-        rename(node, new)
-    for tensor in (*graph.initializer, *graph.input, *graph.output):
-        tensor.name = new.get(tensor.name, tensor.name)
+    rename_tensors(model, new)
+
+
+def bridge(model: ModelProto, tensor: str) -> str:
+    """Return the features in float32, for a tensor of another type: behind it one node there and one back, both exact.
+
+    They are Casts, or DequantizeLinear and QuantizeLinear.  Of float64 the features keep what float32 holds.
+    """
+    graph = Graph(model)
+    element = graph.types[tensor]
+    if element == TensorProto.FLOAT:
+        return tensor
+    scale = None if element in FLOATS else quantiser(graph, tensor)
+    names = all_names(model.graph)
+    features, back = (unused(f"{tensor}/{word}", names) for word in ("float32", "back"))
+    readers = set(graph.readers[tensor])
+    nodes: list[NodeProto] = []
+    for i, node in enumerate(graph.nodes):
+        nodes.append(renamed(node, {tensor: back}) if i in readers else node)
+        if tensor in node.output:
+            if scale is not None:
+                nodes.append(helper.make_node("DequantizeLinear", [tensor, *astuple(scale)], [features], name=features))
+                nodes.append(helper.make_node("QuantizeLinear", [features, *astuple(scale)], [back], name=back))
+            else:
+                nodes.append(helper.make_node("Cast", [tensor], [features], name=features, to=TensorProto.FLOAT))
+                nodes.append(helper.make_node("Cast", [features], [back], name=back, to=element))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return features
 
 
 def head(graph: Graph, shapes: Shapes) -> Cut:

@@ -87,10 +87,11 @@ def _strip_names(nodes: Iterable[NodeProto]) -> None:
 
 def _inputs(manifest: Manifest, pixels: str) -> list[ValueInfoProto]:
     channels, height, width = manifest.image.shape[1:]
+    images = "N" if manifest.one_by_one is None else 1
     if pixels == "uint8":
-        doc, dtype, shape = "RGB pixels at the network's size", UINT8, ("N", height, width, 3)
+        doc, dtype, shape = "RGB pixels at the network's size", UINT8, (images, height, width, 3)
     else:
-        doc, dtype, shape = "preprocessed images", FLOAT, ("N", channels, height, width)
+        doc, dtype, shape = "preprocessed images", FLOAT, (images, channels, height, width)
     which = "class indices, one row for all images or one each; -1 is the most probable class (the default), -2 the second"
     return [
         helper.make_tensor_value_info("image", dtype, shape, doc),

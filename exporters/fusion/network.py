@@ -158,7 +158,11 @@ class Network:
         """Return p of logits (…, L): softmax, sigmoid, or the values themselves, as the bundle's output kind says."""
         if self.kind == "logits":
             return op.Softmax(logits, axis=-1)
-        return op.Sigmoid(logits) if self.kind == "sigmoid" else logits
+        if self.kind != "sigmoid":
+            return logits
+        one = op.number(1)  # ONNX Runtime's Sigmoid is off by 1e-7, which is all of a small p
+        small = op.Exp(op.Neg(op.Abs(logits)))
+        return op.Div(op.Where(op.GreaterOrEqual(logits, op.number(0)), one, small), op.Add(one, small))
 
     # --- steps ----------------------------------------------------------------------------------------------------------
     def _in_turns(

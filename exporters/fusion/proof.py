@@ -181,7 +181,8 @@ def prove(
     given = np.stack(images) if pixels == "uint8" else inputs
     session = open_graph(model)
     found: list[Comparison] = []
-    for batch in (slice(0, 1), *(slice(i, i + 2) for i in range(1, len(images), 2))):  # one image, then two at a time
+    together = 2 if explainer.manifest.one_by_one is None else 1
+    for batch in (slice(0, 1), *(slice(i, i + together) for i in range(1, len(images), together))):
         progress(f"check {min(batch.stop, len(images))} of {len(images)}")
         answers = _run(session, {"image": given[batch], "target": TARGETS[:, :classes]})
         found += _compare(explainer, method, settings, inputs[batch], answers, tolerance)

@@ -1,7 +1,7 @@
 """The table of calculus: for every operator its vector-Jacobian product, from easy to hard, and what stops a gradient."""
 
 from exporters.vjps import elementwise, layout, linear, normalisation, pooling, quantisation, reduction
-from exporters.vjps.rule import FLOATS, RULES, WHOLE, Forward, Gradients, NoGradient, Rule, sum_to
+from exporters.vjps.rule import RULES, WHOLE, Forward, Gradients, NoGradient, Rule, sum_to
 
 # Constant almost everywhere, or not about numbers: no gradient flows back through these.
 STOPS = frozenset(
@@ -12,4 +12,4 @@ STOPS = frozenset(
     }
 )  # fmt: skip
 
-__all__ = ["FLOATS", "RULES", "STOPS", "WHOLE", "Forward", "Gradients", "NoGradient", "Rule", "sum_to"]
+__all__ = ["RULES", "STOPS", "WHOLE", "Forward", "Gradients", "NoGradient", "Rule", "sum_to"]

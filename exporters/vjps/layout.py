@@ -7,8 +7,8 @@ from onnx import TensorProto, helper
 
 from camrt.providers import Choice, open_session
 from exporters.emitter import Emitter
-from exporters.graph import fitting_ir
-from exporters.vjps.rule import FLOATS, WHOLE, Forward, Gradients, resized, vjp
+from exporters.graph import FLOATS, fitting_ir
+from exporters.vjps.rule import WHOLE, Forward, Gradients, resized, vjp
 
 ENDLESS = 2**31 - 1  # the end that exporters write for "to the end"
 

@@ -17,7 +17,6 @@ from exporters.graph import Graph, Shape, attribute, describe
 
 Gradients = list[str | None]
 RULES: dict[str, Rule] = {}
-FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 WHOLE = (
     TensorProto.BOOL, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64,
     TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64,

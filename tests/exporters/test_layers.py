@@ -12,7 +12,7 @@ from camrt.errors import ExportError, UnknownLayer
 from exporters.graph import Graph
 from exporters.layers import find_layer, list_layers, module_scopes, separators
 from tests import graphs
-from tests.exporters.helpers import view
+from tests.exporters.helpers import images, source_scores, split, view
 
 HEADS = {"w": (6, 3, 3, 3), "v": (5, 6, 1, 1), "fc": (5, 6), "one": np.array([1, -1])}
 
@@ -49,6 +49,22 @@ def test_class_maps_are_stepped_back_over():
     )
     assert layer.tensor == "fire"
     assert layer.reason.endswith("before the class maps 'maps', 'active' and the closing Dropout 'drop'")
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        "s = ReduceSum <keepdims = 0> (maps, space)  scores = Div (s, cells)",
+        "scores = ReduceLogSumExp <axes = [2, 3], keepdims = 0> (maps)",
+        'u = Resize <mode = "linear"> (maps, , twice)  p = GlobalAveragePool (u)  scores = Flatten (p)',
+    ],
+    ids=["a sum over the cells", "a soft maximum", "enlarged maps"],
+)
+def test_class_maps_are_stepped_back_over_however_they_are_pooled(pool):
+    constants = {"space": np.array([2, 3]), "cells": np.float32(196), "twice": np.array([1, 1, 2, 2], np.float32)}
+    used = {name: value for name, value in constants.items() if name in pool}
+    layer = automatic(f"c = Conv (x, w)  r = Relu (c)  maps = Conv (r, v)  {pool}", w=HEADS["w"], v=HEADS["v"], **used)
+    assert layer.tensor == "r"
 
 
 def test_as_many_channels_as_classes_before_a_linear_layer_are_features():
@@ -267,7 +283,7 @@ def test_an_integer_tensor_is_refused():
         """,
         v=(5, 3, 1, 1), scale=np.float32(0.05), zero=np.uint8(128),
     )  # fmt: skip
-    assert "'q' holds UINT8; a cut needs float32" in refusal(built, "q")
+    assert "'q' holds UINT8; a cut needs real numbers" in refusal(built, "q")
 
 
 def test_a_tensor_beside_the_path_is_refused():
@@ -285,10 +301,12 @@ def test_a_one_by_two_map_can_be_cut():
     assert find_layer(*view(graphs.parse(body, m=(6, 5))), "r", "m").shape == (3, 1, 2)
 
 
-def test_half_precision_inside_is_refused_by_name():
+def test_half_precision_inside_is_cut(cut):
     built = graphs.parse(
         "y = Cast <to = 10> (x)  c = Conv (y, w)  p = GlobalAveragePool (c)  f = Flatten (p)  scores = Cast <to = 1> (f)",
-        w=np.ones((5, 3, 3, 3), np.float16),
+        w=np.random.default_rng(0).normal(0, 0.2, (5, 3, 3, 3)).astype(np.float16),
     )
-    with pytest.raises(ExportError, match="feature maps are FLOAT16; a cut needs float32"):
-        list_layers(*view(built))
+    bundle = cut(built, layer="c")
+    assert bundle.manifest.split.tolerance == 2e-3
+    x = images(bundle)
+    np.testing.assert_allclose(split(bundle, x), source_scores(built, x), rtol=2e-3, atol=2e-3)

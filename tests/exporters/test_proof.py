@@ -14,7 +14,7 @@ from camrt.errors import ExportError
 from camrt.preprocess import Preprocess, imagenet, squash
 from exporters import proof
 from tests import graphs
-from tests.exporters.helpers import assert_reproduces, images, source_scores, split
+from tests.exporters.helpers import assert_reproduces, images, normal, source_scores, split
 
 exporting = importlib.import_module("exporters.export")  # the package's own `export` is the function
 KINDS = {"noise", "black", "white", "saturated"}
@@ -22,7 +22,7 @@ KINDS = {"noise", "black", "white", "saturated"}
 
 # --- the inputs -----------------------------------------------------------------------------------------------------------
 def test_the_inputs_are_noise_and_the_extremes_as_the_network_sees_them():
-    found = proof.test_images(imagenet((32, 48)))
+    found = proof.test_images(imagenet((32, 48)), whole=False)
     assert found.keys() == KINDS
     assert all(x.shape[1:] == (3, 32, 48) and x.dtype == np.float32 for x in found.values())
     np.testing.assert_allclose(found["black"][0, :, 0, 0], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], rtol=1e-6)
@@ -34,18 +34,25 @@ def test_the_inputs_are_noise_and_the_extremes_as_the_network_sees_them():
     "preprocess", [squash((8, 8)), imagenet((8, 8)), Preprocess((8, 8), 8, scale=1.0, mean=(104.0, 117.0, 123.0))]
 )
 def test_noise_is_as_large_as_the_pixels(preprocess):
-    found = proof.test_images(preprocess)
+    found = proof.test_images(preprocess, whole=False)
     assert len(found["noise"]) > 1
     assert 0.1 < found["noise"].std() / (found["white"] - found["black"]).max() < 2
 
 
 def test_the_inputs_are_the_same_every_time():
-    first, second = proof.test_images(squash((8, 8))), proof.test_images(squash((8, 8)))
+    first, second = (proof.test_images(squash((8, 8)), whole=False) for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in KINDS)
 
 
 def test_one_channel_is_tested_with_one_channel():
-    assert proof.test_images(squash((8, 8), 1))["noise"].shape[1] == 1
+    assert proof.test_images(squash((8, 8), 1), whole=False)["noise"].shape[1] == 1
+
+
+@pytest.mark.parametrize("preprocess", [Preprocess((8, 8), 8, scale=1.0), Preprocess((8, 8), 8, scale=1.0, mean=(128.0,) * 3)])
+def test_noise_for_whole_numbers_is_of_random_pixels(preprocess):
+    noise = proof.test_images(preprocess, whole=True)["noise"] + np.array(preprocess.mean, np.float32)[:, None, None]
+    np.testing.assert_array_equal(noise, np.rint(noise))
+    assert (noise.min(), noise.max()) == (0, 255)
 
 
 # --- the figures ----------------------------------------------------------------------------------------------------------
@@ -60,15 +67,17 @@ def test_the_figures_are_stored(tiny_bundle):
 
 
 def test_the_largest_logit_is_that_of_the_source(tiny_bundle):
-    expected = max(np.abs(source_scores(graphs.classifier(), x)).max() for x in proof.test_images(squash((32, 32))).values())
+    images = proof.test_images(squash((32, 32)), whole=False).values()
+    expected = max(np.abs(source_scores(graphs.classifier(), x)).max() for x in images)
     assert open_bundle(tiny_bundle).manifest.split.largest_logit == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_source_is_asked_one_image_at_a_time():
     built = graphs.classifier(image=(1, 3, 32, 32))
     x = np.random.default_rng(0).standard_normal((3, 3, 32, 32), np.float32)
-    np.testing.assert_array_equal(proof.onnx_reference(built, "scores")(x), source_scores(built, x))
-    np.testing.assert_array_equal(proof.onnx_reference(built, "flat")(x), source_scores(built, x, "flat"))
+    found = normal(built)
+    np.testing.assert_array_equal(proof.onnx_reference(built, found, "scores")(x), source_scores(built, x))
+    np.testing.assert_array_equal(proof.onnx_reference(built, found, "flat")(x), source_scores(built, x, "flat"))
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------------
@@ -110,7 +119,7 @@ def test_a_score_graph_that_does_not_reproduce_the_model_is_refused(cut, monkeyp
 
 def test_a_random_model_is_refused(cut, tmp_path):
     body = "c = Conv (x, w)  n = RandomNormalLike (c)  s = Add (c, n)  p = GlobalAveragePool (s)  scores = Flatten (p)"
-    with pytest.raises(ExportError, match="does not reproduce the model.*or is random"):
+    with pytest.raises(ExportError, match="RandomNormalLike 'n' is random, so that no cut can be proved"):
         cut(graphs.parse(body, w=(5, 3, 3, 3)))
     assert nothing_written(tmp_path)
 
@@ -122,12 +131,60 @@ def test_a_model_that_mixes_its_batch_is_refused(cut, tmp_path):
     assert nothing_written(tmp_path)
 
 
+def test_a_model_that_mixes_only_images_of_unlike_brightness_is_refused(cut, tmp_path):
+    body = "c = Conv (x, ones)  m = ReduceMax <keepdims = 1> (c)  b = Max (m, bright)  d = Div (c, b)  p = GlobalMaxPool (d)"
+    built = graphs.parse(f"{body}  f = Flatten (p)  scores = MatMul (f, fc)", ones=np.ones((1, 3, 3, 3), np.float32),
+                         bright=np.float32(25), fc=(1, 4))  # fmt: skip
+    with pytest.raises(ExportError, match="does not reproduce the model.*depends on the batch"):
+        cut(built, layer="c")
+    assert nothing_written(tmp_path)
+
+
+def test_a_model_that_makes_more_scores_of_a_batch_is_refused(cut, tmp_path):
+    body = """c = Conv <strides = [2, 2]> (x, w)  p = GlobalAveragePool (c)  f = Flatten (p)  k = MatMul (f, kw)
+        kernel = Reshape (k, kernels)  one = Reshape (c, maps)  y = Conv (one, kernel)  q = GlobalAveragePool (y)  scores = Flatten (q)"""
+    built = graphs.parse(body, image="1,3,16,16", w=(6, 3, 3, 3), kw=(6, 36), kernels=np.array([6, 6, 1, 1]),
+                         maps=np.array([1, 6, 7, 7]))  # fmt: skip
+    with pytest.raises(ExportError, match="does not reproduce the model|cannot run"):
+        cut(built, layer="c")
+    assert nothing_written(tmp_path)
+
+
 def test_a_model_that_onnx_runtime_cannot_run_is_refused_on_one_line(cut, tmp_path):
     body = "c = Conv (x, seven_channels)  p = GlobalAveragePool (c)  scores = Flatten (p)"
     with pytest.raises(ExportError, match="ONNX Runtime .* the source model") as caught:
         cut(graphs.parse(body, seven_channels=(5, 7, 3, 3)))
     assert "\n" not in str(caught.value)
     assert nothing_written(tmp_path)
+
+
+# --- what the outputs are -------------------------------------------------------------------------------------------------
+NET = "c = Conv (x, w)  p = GlobalAveragePool (c)  f = Flatten (p)  z = MatMul (f, fc)"
+KIND_OF = {  # how a model ends without an operator that says what its outputs are
+    "a sigmoid by hand": ("n = Neg (z)  e = Exp (n)  o = Add (e, one)  scores = Div (one, o)", "scores"),
+    "two heads of sigmoids": ("a, b = Split <axis = 1> (z)  s = Sigmoid (a)  t = Sigmoid (b)  scores = Concat <axis = 1> (s, t)", "scores"),
+    "a clipped sigmoid": ("s = Sigmoid (z)  scores = Clip (s, nought, one)", "scores"),
+    "two heads of a softmax": ("a, b = Split <axis = 1> (z)  s = Softmax (a)  t = Softmax (b)  scores = Concat <axis = 1> (s, t)", "scores"),
+    "a clipped softmax": ("s = Softmax (z)  scores = Clip (s, nought, one)", "probabilities"),
+    "nothing": ("scores = Identity (z)", "logits"),
+    "more than one": ("e = Exp (z)  scores = Add (e, one)", "logits"),
+    "percent": ("s = Softmax (z)  scores = Mul (s, hundred)", "scores"),
+    "one number": ("scores = ReduceSum (z, classes)", "scores"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("end", "kind"), KIND_OF.values(), ids=KIND_OF)
+def test_what_outputs_are_is_seen_in_their_numbers(end, kind, cut):
+    used = {name: np.float32(v) for name, v in (("one", 1), ("nought", 1e-7), ("hundred", 100)) if name in end}
+    used |= {"classes": np.array([1])} if "classes" in end else {}
+    assert cut(graphs.parse(f"{NET}  {end}", w=(5, 3, 3, 3), fc=(5, 4), **used)).manifest.kind == kind
+
+
+def test_a_sum_of_one_on_noise_alone_is_no_distribution():
+    answers = {"noise": (np.zeros((3, 1)), np.eye(3, 4)), "white": (np.zeros((1, 1)), np.full((1, 4), 0.9))}
+    assert proof.output_kind(answers, None) == "scores"
+    answers["white"] = np.zeros((1, 1)), np.full((1, 4), np.nan)
+    assert proof.output_kind(answers, None) == "probabilities"
 
 
 # --- not finite -----------------------------------------------------------------------------------------------------------
@@ -213,7 +270,7 @@ def test_quantised_weights_stay_small(cut):
 
 
 def test_a_quantised_model_is_not_cut_between_integers(cut):
-    with pytest.raises(ExportError, match="'rq' holds UINT8; a cut needs float32"):
+    with pytest.raises(ExportError, match="'rq' holds UINT8; a cut needs real numbers"):
         cut(quantised(), layer="rq")
 
 
@@ -226,3 +283,12 @@ def test_a_quantised_split_that_is_more_than_a_step_away_is_refused(cut, monkeyp
 
 def test_a_float_model_is_not_given_a_step(tiny_bundle):
     assert open_bundle(tiny_bundle).manifest.split.bound == "tolerance · max(1, max|z|)"
+
+
+def test_an_output_that_is_not_explained_need_not_even_run(cut):
+    body = (
+        "c = Conv <pads = [1, 1, 1, 1]> (x, w)  p = GlobalAveragePool (c)  scores = Flatten (p)  "
+        "wide = Concat <axis = 1> (c, c)  other = Add (wide, c)"  # 10 channels and 5
+    )
+    built = graphs.parse(body, outputs=("scores", "other"), w=(5, 3, 3, 3))
+    assert_reproduces(cut(built, output="scores"), graphs.parse(body.split("  wide")[0], w=(5, 3, 3, 3)))
