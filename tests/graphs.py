@@ -7,6 +7,8 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, parser
 
+from exporters.limits import all_nodes
+
 Node = tuple  # (operator, inputs, outputs, attributes)
 
 
@@ -103,6 +105,7 @@ def parse(
     body: str,
     *,
     image: str = "N,3,16,16",
+    element: str = "float",
     outputs: tuple[str, ...] = ("scores",),
     opset: int = 17,
     seed: int = 0,
@@ -110,17 +113,23 @@ def parse(
 ) -> ModelProto:
     """Return a model from ONNX text: the nodes of a graph with input `x`; a weight given as a shape is random, He-scaled.
 
+    An output without a type is of float32; operators of any domain may be used.
+
     parse('[conv] c = Conv (x, w)  r = Relu (c) ...', w=(6, 3, 3, 3), shape=np.array([0, -1]))
     """
     rng = np.random.default_rng(seed)
-    graph = parser.parse_graph(f"tiny (float[{image}] x) => ({', '.join(outputs)}) {{ {body} }}")
+    graph = parser.parse_graph(f"tiny ({element}[{image}] x) => ({', '.join(outputs)}) {{ {body} }}")
     for value in graph.output:
-        value.type.tensor_type.elem_type = TensorProto.FLOAT
+        if value.type.WhichOneof("value") in (None, "tensor_type") and not value.type.tensor_type.elem_type:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
     for name, value in weights.items():
         if isinstance(value, tuple):
             value = rng.normal(0, (2 / max(1, np.prod(value[1:]))) ** 0.5, value).astype(np.float32)
         graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    domains = sorted({node.domain for node in all_nodes(graph.node)} - {"", "ai.onnx"})
+    built.opset_import.extend(helper.make_opsetid(domain, 1) for domain in domains)
+    return built
 
 
 def session(built: object) -> onnxruntime.InferenceSession:

@@ -9,15 +9,18 @@ import shutil
 import sys
 import textwrap
 
+import onnx
 import pytest
 from click.testing import CliRunner
 
 from camrt.cli import camrt
 from exporters.vjps import RULES
 from tests import graphs
+from tests.light import light
 
 from .conftest import ROOT, SAMPLES
 
+CONVERTED = ROOT / "tests" / "exporters" / "converted"
 TEXT = (ROOT / "README.md").read_text()
 
 
@@ -27,11 +30,13 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with what README's examples name: model.onnx, labels.txt, photo.png, mynet.py and weights.pt."""
+    """A folder with what README's examples name: models of several makers, labels.txt, photo.png, mynet.py and its weights."""
     import torch
 
     folder = tmp_path_factory.mktemp("readme")
     graphs.save(graphs.classifier(image=("N", 3, 64, 64)), folder / "model.onnx")
+    onnx.save(light("squeezenet"), folder / "squeezenet1.0-9.onnx")
+    shutil.copy(CONVERTED / "keras_residual.onnx", folder / "keras.onnx")
     (folder / "labels.txt").write_text("ant\nbee\ncat\ndog\neel\n")
     shutil.copy(SAMPLES / "heart.png", folder / "photo.png")
     (folder / "mynet.py").write_text(
@@ -61,7 +66,12 @@ def workplace(tmp_path_factory):
         sys.path.insert(0, str(folder))
         import mynet
 
-        torch.save(mynet.factory().state_dict(), folder / "weights.pt")
+        module = mynet.factory()
+        torch.save(module.state_dict(), folder / "weights.pt")
+        trained = {f"module.{name}": weight for name, weight in module.state_dict().items()}
+        torch.save({"epoch": 3, "state_dict": trained}, folder / "checkpoint.pth")
+        program = torch.export.export(module, (torch.zeros(1, 3, 64, 64),))
+        torch.export.save(program, folder / "model.pt2")
         yield folder
         sys.path.remove(str(folder))
         del sys.modules["mynet"]
