@@ -29,7 +29,7 @@ def gradient(graph: Graph, shapes: Shapes) -> Cut:
     NoGradient
         An operator between the features and the logits has no rule, or none for the way it is used.
     """
-    whole, graph = graph, graph.standard()
+    whole, graph = graph, graph.standard
     op = Emitter(PREFIX)
     above = sorted(graph.above([LOGITS], stop=[FEATURES]))
     nodes = {i: deepcopy(graph.nodes[i]) for i in above}

@@ -120,6 +120,7 @@ class Graph:
         weights: dict[str, tuple[int, Shape]] = {name: (t.data_type, tuple(t.dims)) for name, t in self.initializers.items()}
         return weights | dict(map(_shape, self._inferred))
 
+    @cached_property
     def standard(self) -> Graph:
         """Return the same graph in standard operators, its tensors by the same names."""
         if not any(node.op_type in RULES for node in self.nodes):
@@ -180,7 +181,7 @@ SAME_AXES = {"MaxPool", "Identity", "Relu", "Clip"}  # behind these a scale for 
 
 def quantiser(graph: Graph, tensor: str) -> Quantised | None:
     """Return how whole numbers stand for real ones in a tensor of a quantised model; None where that is not known."""
-    plain = graph.standard()
+    plain = graph.standard
     node, moved = plain.node_of(tensor), set()
     while node is not None and node.op_type in SAME_SCALE:
         moved.add(node.op_type)

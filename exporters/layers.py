@@ -191,7 +191,7 @@ def _automatic(graph: Graph, image: str, logits: str, cuts: list[LayerChoice], c
     """Return the position of the automatic choice and why it is that one."""
     skipped: list[str] = []
     class_maps: list[str] = []
-    graph = graph.standard()
+    graph = graph.standard
     last = _last_that_computes(graph, image, logits)
     for position in range(len(cuts) - 1, -1, -1):
         cut = cuts[position]

@@ -320,7 +320,7 @@ def _check(name: str, found: tuple[np.floating, np.floating], relative: float, s
 
 def output_step(graph: Graph, logits: str) -> float | None:
     """Return the step of the last QuantizeLinear before the logits; None for a model that does not end in one."""
-    graph = graph.standard()
+    graph = graph.standard
     node = output_quantiser(graph, logits)
     if node is None or node.input[1] not in graph.initializers:
         return None

@@ -96,6 +96,6 @@ def test_parts_and_quantised_operators_have_names_of_their_own():
         n = com.microsoft.QLinearMul (m, scale, zero, times, scale, zero, scale, zero)  y = DequantizeLinear (n, scale, zero)
         {BEHIND}
     """
-    plain = normal(graphs.parse(body, w=(5, 3, 3, 3), fc=(5, 4), **quantised)).graph().standard()
+    plain = normal(graphs.parse(body, w=(5, 3, 3, 3), fc=(5, 4), **quantised)).graph().standard
     written = [name for node in plain.nodes for name in node.output] + [tensor.name for tensor in plain.proto.initializer]
     assert len(written) == len(set(written))
