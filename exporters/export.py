@@ -16,6 +16,7 @@ from camrt.errors import CamrtError, ExportError, did_you_mean, one_line
 from camrt.files import sha256_of
 from camrt.manifest import KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Tensor, Weight
 from camrt.preprocess import Preprocess
+from camrt.providers import Session
 from camrt.table import is_text
 from exporters.gradient import gradient
 from exporters.graph import Graph
@@ -29,6 +30,7 @@ from exporters.proof import (
     ask,
     kind_before,
     onnx_reference,
+    open_parts,
     output_kind,
     output_step,
     prove,
@@ -153,14 +155,16 @@ def export(
         progress("prove")
         reference, activation = _reference(prepared)
         answers = ask(reference, chosen, normal.border)
+        parts = open_parts(beside)
         split = prove(
-            beside, answers, activation, allowed=tolerance(whole), step=output_step(whole, LOGITS),
+            beside, parts, answers, activation, allowed=tolerance(whole), step=output_step(whole, LOGITS),
             one_by_one=normal.one_by_one is not None,
         )  # fmt: skip
-        prove_place(beside, answers, choice.tensor)
+        prove_place(parts, answers, choice.tensor)
         gradient_error = None
         if no_gradient is None:
-            no_gradient, gradient_error = _judge_gradient(beside, answers, cuts)
+            no_gradient, gradient_error = _judge_gradient(beside, parts, answers, cuts)
+        parts.clear()  # the folder is moved, which not every system lets happen to files in use
         if no_gradient is not None:
             table = tuple(replace(w, graphs=tuple(g for g in w.graphs if g != "gradient")) for w in table)
         manifest = Manifest(
@@ -232,10 +236,12 @@ def _cuts(graph: Graph, shapes: Shapes) -> tuple[dict[str, Cut], str | None]:
         return cuts, str(reason)
 
 
-def _judge_gradient(folder: Path, answers: Answers, cuts: Mapping[str, Cut]) -> tuple[str | None, float | None]:
+def _judge_gradient(
+    folder: Path, parts: Mapping[str, Session], answers: Answers, cuts: Mapping[str, Cut]
+) -> tuple[str | None, float | None]:
     """Return why gradient.onnx cannot be trusted, and then take it away; and how far it is from the tail's own slope."""
     try:
-        return None, prove_gradient(folder, answers, smooth=not cuts["tail"].has("QuantizeLinear"))
+        return None, prove_gradient(folder, parts, answers, smooth=not cuts["tail"].has("QuantizeLinear"))
     except NoGradient as reason:
         (folder / "gradient.onnx").unlink()
         return str(reason), None

@@ -129,8 +129,18 @@ def tolerance(graph: Graph) -> float:
     return max(*found, TOLERANCE, DYNAMIC_TOLERANCE if dynamic else 0.0)
 
 
+def open_parts(folder: Path) -> dict[str, Session]:
+    """Return sessions of head and tail, which every proof of a bundle's graphs runs."""
+    return {name: _open(folder, name) for name in ("head", "tail")}
+
+
+def _open(folder: Path, name: str) -> Session:
+    return _session(folder / f"{name}.onnx", f"{name}.onnx")
+
+
 def prove(
     folder: Path,
+    parts: Mapping[str, Session],
     answers: Answers,
     activation: str | None,
     *,
@@ -143,6 +153,8 @@ def prove(
     Parameters
     ----------
     folder : Path
+    parts : mapping of str to Session
+        Of `open_parts`.
     answers : Answers
         The source's.
     activation : str or None
@@ -159,7 +171,7 @@ def prove(
     ExportError
         They do not, or the source is finite on none of the inputs.
     """
-    sessions = {name: _session(folder / f"{name}.onnx", f"{name}.onnx") for name in ("head", "tail", "score")}
+    sessions = {**parts, "score": _open(folder, "score")}
     for name, session in sessions.items():
         if isinstance(images := session.get_outputs()[0].shape[0], int):
             raise ExportError(
@@ -174,8 +186,8 @@ def prove(
         )
     x = np.concatenate([images for images, _ in finite.values()])  # images as different as these show whether they mix
     together = [x] if not one_by_one else np.split(x, len(x))
-    parts = [_through(sessions, images, masks=1 if one_by_one else 2) for images in together]
-    logits, masked = (np.concatenate(found) for found in zip(*parts, strict=True))
+    pieces = [_through(sessions, images, masks=1 if one_by_one else 2) for images in together]
+    logits, masked = (np.concatenate(found) for found in zip(*pieces, strict=True))
     errors: dict[str, float] = {}
     largest, start = 0.0, 0
     for name, (images, expected) in finite.items():
@@ -204,7 +216,7 @@ def _through(sessions: Mapping[str, Session], x: np.ndarray, masks: int) -> tupl
     return logits, _run(sessions["score"], feeds, "score.onnx")
 
 
-def prove_place(folder: Path, answers: Answers, layer: str) -> None:
+def prove_place(parts: Mapping[str, Session], answers: Answers, layer: str) -> None:
     """Hold that the features lie as the image does; see `exporters.place`.
 
     Raises
@@ -212,16 +224,17 @@ def prove_place(folder: Path, answers: Answers, layer: str) -> None:
     ExportError
         They do not.
     """
-    session = _session(folder / "head.onnx", "head.onnx")
-    check_place(lambda x: _run(session, {"image": x}, "head.onnx"), answers["noise"][0][:2], layer)
+    check_place(lambda x: _run(parts["head"], {"image": x}, "head.onnx"), answers["noise"][0][:2], layer)
 
 
-def prove_gradient(folder: Path, answers: Answers, smooth: bool) -> float | None:
+def prove_gradient(folder: Path, parts: Mapping[str, Session], answers: Answers, smooth: bool) -> float | None:
     """Return how far gradient.onnx is from the tail's central differences, relative; None where they cannot tell.
 
     Parameters
     ----------
     folder : Path
+    parts : mapping of str to Session
+        Of `open_parts`.
     answers : Answers
         The source's; the noise images are taken.
     smooth : bool
@@ -233,7 +246,7 @@ def prove_gradient(folder: Path, answers: Answers, smooth: bool) -> float | None
         ONNX Runtime cannot run the graph, or it gives NaN, or another slope.
     """
     try:
-        sessions = {name: _session(folder / f"{name}.onnx", f"{name}.onnx") for name in ("head", "tail", "gradient")}
+        sessions = {**parts, "gradient": _open(folder, "gradient")}
         rng = np.random.default_rng(SEED)
         features = _run(sessions["head"], {"image": answers["noise"][0][:1]}, "head.onnx")
         moved = features + (JITTER * features.std(dtype=np.float64) * rng.standard_normal(features.shape)).astype(np.float32)
