@@ -58,7 +58,7 @@ class Border:
     def source_input(self, x: np.ndarray) -> np.ndarray:
         """Return what the source takes for images (N, C, H, W)."""
         if self.lifted:
-            gain, offset = (np.array(v)[:, None, None] for v in (self.gain, self.offset))
+            gain, offset = self._planes()
             x = (x - offset) / gain
         if self.channels_last:
             x = x.transpose(0, 2, 3, 1)
@@ -74,9 +74,13 @@ class Border:
         source = self.source_input(x).astype(np.float32)
         source = source.transpose(0, 3, 1, 2) if self.channels_last else source
         if self.lifted:
-            gain, offset = (np.array(v)[:, None, None] for v in (self.gain, self.offset))
+            gain, offset = self._planes()
             source = gain * source + offset
         return np.ascontiguousarray(source, np.float32)
+
+    def _planes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return gain and offset (C, 1, 1)."""
+        return np.array(self.gain)[:, None, None], np.array(self.offset)[:, None, None]
 
     def default(self, base: Preprocess) -> Preprocess:
         """Return a preprocessing with the pixel values that the source's input seems to be made for.

@@ -24,6 +24,7 @@ QUANTISATION = ("DequantizeLinear", "QuantizeLinear")
 SAME_SCALE = (  # whole numbers that come out of these stand for real ones as those that go in
     "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Resize", "Relu", "Clip",
 )  # fmt: skip
+SAME_AXES = {"MaxPool", "Identity", "Relu", "Clip"}  # behind these a scale for each channel is still one for each
 LOWEST_IR = 8  # external data, initializers that are no inputs, and every opset from 13 to 17
 
 
@@ -174,9 +175,6 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[str, tuple[int, Shape]]:
     tensor = value.type.tensor_type
     dims = (d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
     return value.name, (tensor.elem_type, tuple(dims))
-
-
-SAME_AXES = {"MaxPool", "Identity", "Relu", "Clip"}  # behind these a scale for each channel is still one for each
 
 
 def quantiser(graph: Graph, tensor: str) -> Quantised | None:

@@ -32,6 +32,7 @@ CONTROL = ("If", "Loop", "Scan")
 RECURRENT = ("LSTM", "GRU", "RNN")
 ATTENTION = ("Attention", "MultiHeadAttention")
 SCOPES = "pkg.torch.onnx.name_scopes"  # where torch.onnx.export writes a node's module path
+PATCH_EMBEDDING = 1  # convolution before the tokens of a transformer; a network with more has maps of its own
 MAX_SCOPES = 10_000  # characters of such a path
 
 
@@ -172,13 +173,13 @@ def _nothing_to_cut(graph: Graph, image: str, logits: str) -> ExportError:
 
 def check_no_tokens(graph: Graph, layer: LayerChoice, image: str, logits: str) -> None:
     """Refuse to take for the last map what a network of tokens or a recurrent one starts from."""
-    above, below = graph.above([layer.tensor]), graph.below(layer.tensor) & graph.above([logits])
-    convolutions = sum(graph.nodes[i].op_type == "Conv" for i in above)
+    if sum(graph.nodes[i].op_type == "Conv" for i in graph.above([layer.tensor])) > PATCH_EMBEDDING:
+        return
     varying = graph.below(image)
-    for i in sorted(below):
+    for i in sorted(graph.below(layer.tensor) & graph.above([logits])):
         node = graph.nodes[i]
         products = node.op_type == "MatMul" and all(graph.writer.get(name) in varying for name in node.input[:2])
-        if convolutions < 2 and (products or node.op_type in (*RECURRENT, *ATTENTION)):
+        if products or node.op_type in (*RECURRENT, *ATTENTION):
             height, width = layer.shape[1:]
             raise ExportError(
                 f"The last map, {layer.tensor!r} ({height} x {width}), is what {describe(node)} and others make tokens of: "
