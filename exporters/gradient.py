@@ -51,7 +51,7 @@ def gradient(graph: Graph, shapes: Shapes) -> Cut:
     inputs = [value(FEATURES, "N", *shapes.features), value(COTANGENT, "N", shapes.classes)]
     added = [tensor for name, tensor in graph.initializers.items() if name not in whole.initializers]
     needed, constants = _needed([*nodes.values(), *op.nodes], [*op.initializers, *added])
-    return Cut(needed, constants, inputs, value(GRADIENTS, "N", *shapes.features), LEAST_OPSET)
+    return Cut(needed, constants, inputs, [value(GRADIENTS, "N", *shapes.features)], LEAST_OPSET)
 
 
 def _carried(graph: Graph, nodes: Collection[int]) -> set[str]:

@@ -18,6 +18,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from camrt.case import probabilities
 from camrt.errors import BundleError, ExportError, one_line
+from camrt.image import upsampling_matrix
 from camrt.manifest import Split
 from camrt.preprocess import Preprocess
 from camrt.providers import Choice, Session, is_out_of_memory, open_session, runtime
@@ -78,7 +79,7 @@ def onnx_reference(source: ModelProto, normal: Normal, output: str) -> Reference
     del model.graph.node[:]
     model.graph.node.extend(nodes)  # ONNX Runtime would run the others too, whatever they cost
     try:
-        session = _session(model.SerializeToString(), "the source model")
+        session = open_graph(model.SerializeToString(), "the source model")
     except ExportError as error:
         raise _rare_numbers(model, error) from None
     image, batch = normal.source_input, normal.batch
@@ -87,7 +88,7 @@ def onnx_reference(source: ModelProto, normal: Normal, output: str) -> Reference
     def run(x: np.ndarray) -> np.ndarray:
         images = normal.border.source_input(x)
         feeds = [{image: np.repeat(one[None], batch, axis=0), **idle} for one in images]
-        scores = np.stack([_run(session, feed, "the source model", output).reshape(batch, -1)[0] for feed in feeds])
+        scores = np.stack([run_graph(session, feed, "the source model", output).reshape(batch, -1)[0] for feed in feeds])
         if np.issubdtype(scores.dtype, np.integer) and normal.rounding is not None:
             scale, zero_point = normal.rounding
             return np.asarray((scores - np.float32(zero_point)) * np.float32(scale))
@@ -119,6 +120,11 @@ def ask(reference: Reference, preprocess: Preprocess, border: Border) -> Answers
     return {name: (x, reference(x)) for name, x in images.items()}
 
 
+def finite_images(answers: Answers) -> dict[str, np.ndarray]:
+    """Return the images, by kind, on which the source is finite."""
+    return {name: x for name, (x, expected) in answers.items() if np.isfinite(expected).all()}
+
+
 def tolerance(graph: Graph) -> float:
     """Return what the split may differ by, relative to the largest logit, by the coarsest numbers that the model computes in.
 
@@ -135,7 +141,7 @@ def open_parts(folder: Path) -> dict[str, Session]:
 
 
 def _open(folder: Path, name: str) -> Session:
-    return _session(folder / f"{name}.onnx", f"{name}.onnx")
+    return open_graph(folder / f"{name}.onnx", f"{name}.onnx")
 
 
 def prove(
@@ -177,7 +183,7 @@ def prove(
             raise ExportError(
                 f"{runtime()} takes {name}.onnx for a graph of {images} image(s), not of any number. {FREE_BATCH}"
             )
-    finite = {name: pair for name, pair in answers.items() if np.isfinite(pair[1]).all()}
+    finite = {name: answers[name] for name in finite_images(answers)}
     skipped = [name for name in answers if name not in finite]
     if not finite:
         raise ExportError(
@@ -209,11 +215,17 @@ def prove(
 
 def _through(sessions: Mapping[str, Session], x: np.ndarray, masks: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits of the two parts (N, L), and of the score graph under masks of ones, (N, K, L)."""
-    features = _run(sessions["head"], {"image": x}, "head.onnx")
-    logits = _run(sessions["tail"], {"features": features}, "tail.onnx")
+    features = run_graph(sessions["head"], {"image": x}, "head.onnx")
+    logits = run_graph(sessions["tail"], {"features": features}, "tail.onnx")
     maps = np.ones((len(x), masks, *features.shape[2:]), np.float32)  # they show the image itself
-    feeds = {"image": x, "baseline": np.zeros_like(x), "maps": maps, "normalise": np.array(False)}
-    return logits, _run(sessions["score"], feeds, "score.onnx")
+    return logits, run_score(sessions["score"], x, maps, normalise=False)
+
+
+def run_score(session: Session, x: np.ndarray, maps: np.ndarray, normalise: bool) -> np.ndarray:
+    """Return the logits (N, K, L) of images (N, 3, H, W) masked with maps (N, K, h, w) before a black baseline."""
+    rows, columns = (upsampling_matrix(n, out) for n, out in zip(maps.shape[2:], x.shape[2:], strict=True))
+    feeds = {"image": x, "baseline": np.zeros_like(x), "maps": maps, "normalise": np.array(normalise)}
+    return run_graph(session, feeds | {"up_rows": rows[None], "up_columns": columns.T[None]}, "score.onnx")
 
 
 def prove_place(parts: Mapping[str, Session], answers: Answers, layer: str) -> None:
@@ -224,7 +236,7 @@ def prove_place(parts: Mapping[str, Session], answers: Answers, layer: str) -> N
     ExportError
         They do not.
     """
-    check_place(lambda x: _run(parts["head"], {"image": x}, "head.onnx"), answers["noise"][0][:2], layer)
+    check_place(lambda x: run_graph(parts["head"], {"image": x}, "head.onnx"), answers["noise"][0][:2], layer)
 
 
 def prove_gradient(folder: Path, parts: Mapping[str, Session], answers: Answers, smooth: bool) -> float | None:
@@ -248,13 +260,13 @@ def prove_gradient(folder: Path, parts: Mapping[str, Session], answers: Answers,
     try:
         sessions = {**parts, "gradient": _open(folder, "gradient")}
         rng = np.random.default_rng(SEED)
-        features = _run(sessions["head"], {"image": answers["noise"][0][:1]}, "head.onnx")
+        features = run_graph(sessions["head"], {"image": answers["noise"][0][:1]}, "head.onnx")
         moved = features + (JITTER * features.std(dtype=np.float64) * rng.standard_normal(features.shape)).astype(np.float32)
-        logits = _run(sessions["tail"], {"features": moved}, "tail.onnx")
+        logits = run_graph(sessions["tail"], {"features": moved}, "tail.onnx")
         if not np.isfinite(logits).all():
             return None
         u = rng.standard_normal(logits.shape).astype(np.float32)
-        g = _run(sessions["gradient"], {"features": moved, "cotangent": u}, "gradient.onnx")
+        g = run_graph(sessions["gradient"], {"features": moved, "cotangent": u}, "gradient.onnx")
     except ExportError as error:
         raise NoGradient(str(error)) from None
     if g.shape != features.shape or not np.isfinite(g).all():
@@ -275,7 +287,7 @@ def prove_gradient(folder: Path, parts: Mapping[str, Session], answers: Answers,
 def _central_difference(tail: Session, features: np.ndarray, v: np.ndarray, u: np.ndarray, step: float) -> float:
     """Return the slope of ⟨u, tail⟩ along v, by two values `step` · ‖A‖ to both sides."""
     length = np.float32(step * max(1e-6, float(np.linalg.norm(features.astype(np.float64)))))
-    after, before = (_run(tail, {"features": features + sign * length * v}, "tail.onnx") for sign in (1, -1))
+    after, before = (run_graph(tail, {"features": features + sign * length * v}, "tail.onnx") for sign in (1, -1))
     return float((u * (after.astype(np.float64) - before)).sum() / (2 * length))
 
 
@@ -340,14 +352,15 @@ def output_step(graph: Graph, logits: str) -> float | None:
     return float(numpy_helper.to_array(graph.initializers[node.input[1]]).max())
 
 
-def _session(model: Path | bytes, name: str) -> Session:
+def open_graph(model: Path | bytes, name: str) -> Session:
+    """Return a session on the CPU; `name` is how messages name the graph."""
     try:
         return open_session(model, Choice(("cpu",), explicit=True), name=name)[0]
     except BundleError as error:
         raise ExportError(str(error)) from None
 
 
-def _run(session: Session, feeds: dict[str, np.ndarray], name: str, output: str | None = None) -> np.ndarray:
+def run_graph(session: Session, feeds: dict[str, np.ndarray], name: str, output: str | None = None) -> np.ndarray:
     """Return the named output, or the first."""
     try:
         return np.asarray(session.run(output and [output], feeds)[0])

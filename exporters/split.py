@@ -27,7 +27,7 @@ from exporters.graph import (
 from exporters.weights import external
 
 IMAGE, FEATURES, LOGITS = "image", "features", "logits"
-BASELINE, MAPS, NORMALISE = "baseline", "maps", "normalise"
+BASELINE, MAPS, UP_ROWS, UP_COLUMNS, NORMALISE = "baseline", "maps", "up_rows", "up_columns", "normalise"
 COTANGENT, GRADIENTS = "cotangent", "gradients"
 PREFIX = "camrt"  # of every tensor that the score and gradient graphs add
 
@@ -43,13 +43,17 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Cut:
-    """A graph of the bundle before its weights have a place: nodes, added constants, interface, the least opset it needs."""
+    """A graph of the bundle before its weights have a place: nodes, added constants, interface, the least opset it needs.
+
+    `inside` holds tensors whose shape is told because it cannot be inferred.
+    """
 
     nodes: list[NodeProto]
     constants: list[TensorProto]
     inputs: list[ValueInfoProto]
-    output: ValueInfoProto
+    outputs: list[ValueInfoProto]
     least_opset: int = 0
+    inside: tuple[ValueInfoProto, ...] = ()
 
     def has(self, operator: str) -> bool:
         """Tell whether a node of that operator is in the graph."""
@@ -63,7 +67,7 @@ class Cut:
 def rename_interface(model: ModelProto, image: str, features: str, logits: str) -> None:
     """Call the three tensors image, features and logits everywhere, and whatever else has such a name something else."""
     roles = {image: IMAGE, features: FEATURES, logits: LOGITS}
-    taken = {IMAGE, FEATURES, LOGITS, BASELINE, MAPS, NORMALISE, COTANGENT, GRADIENTS}
+    taken = {IMAGE, FEATURES, LOGITS, BASELINE, MAPS, UP_ROWS, UP_COLUMNS, NORMALISE, COTANGENT, GRADIENTS}
     graph = model.graph
     names = all_names(graph)
     new = {name: unused(f"{name}/{PREFIX}", names) for name in names if name in taken or name.startswith(f"{PREFIX}/")} | roles
@@ -102,27 +106,28 @@ def head(graph: Graph, shapes: Shapes) -> Cut:
     """Return image (N, 3, H, W) → features (N, C, h, w)."""
     above = graph.above([FEATURES])
     nodes = [graph.nodes[i] for i in sorted(above)]
-    return _checked(graph, Cut(nodes, [], [value(IMAGE, "N", *shapes.image)], value(FEATURES, "N", *shapes.features)))
+    return _checked(graph, Cut(nodes, [], [value(IMAGE, "N", *shapes.image)], [value(FEATURES, "N", *shapes.features)]))
 
 
 def tail(graph: Graph, shapes: Shapes) -> Cut:
     """Return features (N, C, h, w) → logits (N, L)."""
     above = graph.above([LOGITS], stop=[FEATURES])
     nodes = [graph.nodes[i] for i in sorted(above)]
-    return _checked(graph, Cut(nodes, [], [value(FEATURES, "N", *shapes.features)], value(LOGITS, "N", shapes.classes)))
+    return _checked(graph, Cut(nodes, [], [value(FEATURES, "N", *shapes.features)], [value(LOGITS, "N", shapes.classes)]))
 
 
 def score(graph: Graph, shapes: Shapes) -> Cut:
-    """Return image, baseline (N, 3, H, W), maps (N, K, rows, columns), normalise → logits (N, K, L).
+    """Return image, baseline (N, 3, H, W), maps (N, K, rows, columns), … → logits (N, K, L), features (N · K, C, h, w).
 
     Upsample the maps, which may have any size, scale each to [0, 1] where `normalise` is true, blend image and baseline with
-    it, then run the whole model on the N · K masked images.
+    it, then run the whole model on the N · K masked images.  Upsampling is a product with the matrices `up_rows` (k, H, rows)
+    and `up_columns` (k, columns, W), k being 1 or K: several times as fast as the operator Resize, and any interpolation,
+    shift or crop is one of them.
     """
     op = Emitter(PREFIX, opset=opset(graph.model))
     channels, height, width = shapes.image
     batch = op.Slice(op.Shape(MAPS), op.constant([0]), op.constant([2]))
-    up = op.Resize(MAPS, "", "", op.Concat(batch, op.constant([height, width]), axis=0), mode="linear",
-                   coordinate_transformation_mode="half_pixel")  # fmt: skip
+    up = op.MatMul(op.MatMul(UP_ROWS, MAPS), UP_COLUMNS)
     low, high = op.reduce("ReduceMin", up, 2, 3), op.reduce("ReduceMax", up, 2, 3)
     span = op.Sub(high, low)
     zero, one, flat = (op.constant(value, "float32") for value in (0, 1, FLAT))
@@ -142,10 +147,15 @@ def score(graph: Graph, shapes: Shapes) -> Cut:
         value(IMAGE, "N", *shapes.image),
         value(BASELINE, "N", *shapes.image),
         value(MAPS, "N", "K", "rows", "columns"),
+        value(UP_ROWS, "own or one", height, "rows"),
+        value(UP_COLUMNS, "own or one", "columns", width),
         helper.make_tensor_value_info(NORMALISE, TensorProto.BOOL, []),
     ]
     nodes = [*op.nodes[:before], *model_nodes, *after]
-    return Cut(nodes, op.initializers, inputs, value(LOGITS, "N", "K", shapes.classes))
+    outputs = [value(LOGITS, "N", "K", shapes.classes), value(FEATURES, "masked", *shapes.features)]
+    # Behind the Reshape the batch has no name of its own; without one ONNX Runtime does not see that two tensors are of one
+    # size, and copies each shortcut of a residual network instead of adding in place.
+    return Cut(nodes, op.initializers, inputs, outputs, inside=(value(masked, "masked", *shapes.image),))
 
 
 def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
@@ -157,7 +167,8 @@ def to_model(cut: Cut, graph: Graph, weights: Iterable[Weight]) -> ModelProto:
         for name, tensor in graph.initializers.items()
         if name in read
     ]
-    proto = helper.make_graph(cut.nodes, "camrt", cut.inputs, [cut.output], [*initializers, *cut.constants])
+    proto = helper.make_graph(cut.nodes, "camrt", cut.inputs, cut.outputs, [*initializers, *cut.constants])
+    proto.value_info.extend(cut.inside)
     for node in proto.node:
         del node.metadata_props[:]
     model = helper.make_model(proto, producer_name="camrt", opset_imports=graph.model.opset_import)
@@ -174,7 +185,7 @@ def _checked(graph: Graph, cut: Cut) -> Cut:
     missing = sorted({name for node in cut.nodes for name in node_inputs(node)} - provided)
     if missing:
         raise ExportError(
-            f"The part {cut.inputs[0].name} → {cut.output.name} lacks {', '.join(missing)}. Choose another layer."
+            f"The part {cut.inputs[0].name} → {cut.outputs[0].name} lacks {', '.join(missing)}. Choose another layer."
         )
     return cut
 

@@ -35,18 +35,40 @@ class BasicBlock(nn.Module):
         return self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))) + shortcut)
 
 
-class ResNet(nn.Module):
-    """ResNet-18 (He et al., CVPR 2016, table 1)."""
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut (He et al., CVPR 2016, fig. 5 right); the stride lies on the 3 x 3."""
 
-    def __init__(self, widths: Sequence[int] = (64, 64, 128, 256, 512), classes: int = 1000):
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        inner = outputs // 4
+        self.body = nn.Sequential(
+            conv_bn(inputs, inner, 1), conv_bn(inner, inner, 3, stride=stride, padding=1), conv_bn(inner, outputs, 1, None)
+        )
+        changes = stride != 1 or inputs != outputs
+        self.downsample = conv_bn(inputs, outputs, 1, None, stride=stride) if changes else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(x) + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """ResNet-18, and deeper ones by their depths (He et al., CVPR 2016, table 1)."""
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 64, 128, 256, 512),
+        classes: int = 1000,
+        depths: Sequence[int] = (2, 2, 2, 2),
+        block: Callable[[int, int, int], nn.Module] = BasicBlock,
+    ):
         super().__init__()
         first = widths[0]
         self.stem = nn.Sequential(
             nn.Conv2d(3, first, 7, 2, 3, bias=False), nn.BatchNorm2d(first), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
         )
-        for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False), 1):
-            stage = nn.Sequential(BasicBlock(inputs, outputs, 1 if i == 1 else 2), BasicBlock(outputs, outputs, 1))
-            setattr(self, f"layer{i}", stage)
+        for i, (inputs, outputs, depth) in enumerate(zip(widths, widths[1:], depths, strict=False), 1):
+            deeper = (block(outputs, outputs, 1) for _ in range(depth - 1))
+            setattr(self, f"layer{i}", nn.Sequential(block(inputs, outputs, 1 if i == 1 else 2), *deeper))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(widths[-1], classes)
 
@@ -61,6 +83,11 @@ def resnet18() -> ResNet:
     """Return ResNet-18 with random weights, the same ones every time."""
     torch.manual_seed(0)
     return ResNet()
+
+
+def resnet50() -> nn.Module:
+    """Return ResNet-50 with random weights, the same ones every time."""
+    return settled(ResNet((64, 256, 512, 1024, 2048), depths=(3, 4, 6, 3), block=Bottleneck), 224)
 
 
 class VGG(nn.Sequential):
@@ -88,6 +115,11 @@ class VGG(nn.Sequential):
             nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(),
             nn.Linear(hidden, classes),
         )  # fmt: skip
+
+
+def vgg16() -> nn.Module:
+    """Return VGG-16 with random weights, the same ones every time."""
+    return settled(VGG(), 224)
 
 
 class DenseLayer(nn.Sequential):
@@ -147,9 +179,19 @@ def conv_bn(
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, gate, project, add (Howard et al., ICCV 2019, fig. 4)."""
 
-    def __init__(self, inputs: int, kernel: int, expanded: int, outputs: int, squeezed: int, hard: bool, stride: int):
+    def __init__(
+        self,
+        inputs: int,
+        kernel: int,
+        expanded: int,
+        outputs: int,
+        squeezed: int,
+        hard: bool,
+        stride: int,
+        soft: type[nn.Module] = nn.ReLU,
+    ):
         super().__init__()
-        activation = nn.Hardswish if hard else nn.ReLU
+        activation = nn.Hardswish if hard else soft
         self.adds = stride == 1 and inputs == outputs
         self.body = nn.Sequential(
             *([conv_bn(inputs, expanded, 1, activation)] if expanded != inputs else []),
@@ -196,6 +238,20 @@ class MobileNetV3(nn.Sequential):
         self.classifier = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, hidden), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(hidden, classes)
         )  # fmt: skip
+
+
+def mobilenet_v2() -> nn.Module:
+    """Return MobileNetV2 with random weights, the same ones every time (Sandler et al., CVPR 2018, table 2)."""
+    body = conv_bn(3, 32, 3, nn.ReLU6, stride=2, padding=1)
+    width = 32
+    for factor, outputs, repeats, stride in (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)
+    ):  # fmt: skip
+        for i in range(repeats):
+            body.append(InvertedResidual(width, 3, factor * width, outputs, 0, False, stride if i == 0 else 1, nn.ReLU6))
+            width = outputs
+    ends = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(1280, 1000))
+    return settled(nn.Sequential(body, conv_bn(width, 1280, 1, nn.ReLU6), *ends), 224)
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -15,6 +15,7 @@ from onnx import ModelProto, ValueInfoProto
 
 from camrt.bundle import Bundle, open_bundle
 from exporters import export
+from exporters.proof import run_score
 from tests import graphs
 from tests.exporters.helpers import images, split
 from tests.light import LIGHT, light, logits_of
@@ -47,8 +48,7 @@ def source_logits(model: ModelProto, x: np.ndarray) -> np.ndarray:
 def scored(bundle: Bundle, x: np.ndarray) -> np.ndarray:
     """Return the logits (N, L) of the score graph under masks that show the images themselves."""
     maps = np.ones((len(x), 1, 2, 2), np.float32)
-    feeds = {"image": x, "baseline": np.zeros_like(x), "maps": maps, "normalise": np.array(False)}
-    return graphs.run(bundle.path("score"), feeds)[0][:, 0]
+    return run_score(graphs.session(bundle.path("score")), x, maps, normalise=False)[:, 0]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in LIGHT])

@@ -9,13 +9,14 @@ import pytest
 from onnx import helper, numpy_helper
 
 from camrt.errors import ExportError
+from camrt.image import upsampling_matrix
 from exporters.graph import Graph
 from exporters.split import Shapes, head, rename_interface, score, tail
 from tests import graphs
 from tests.exporters.helpers import assert_reproduces, images, operators, source_scores, split
 
 SHAPES = Shapes((3, 32, 32), (12, 8, 8), 5)
-ORT_OPSETS = (13, 15, 17, 18, 20, 21, 22, 23, 24)  # ReduceMin changed in 18, Resize in 18 and 19
+ORT_OPSETS = (13, 15, 17, 18, 20, 21, 22, 23, 24)  # ReduceMin changed in 18
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,11 @@ def test_the_interface_is_what_the_design_says(tiny_bundle):
         "image": ["N", 3, 32, 32],
         "baseline": ["N", 3, 32, 32],
         "maps": ["N", "K", "rows", "columns"],
+        "up_rows": ["own or one", 32, "rows"],
+        "up_columns": ["own or one", "columns", 32],
         "normalise": [],
         "logits": ["N", "K", 5],
+        "features": ["masked", 12, 8, 8],
     }
     assert signature(tiny_bundle / "gradient.onnx") == {
         "features": ["N", 12, 8, 8],
@@ -129,7 +133,8 @@ def renamed(built: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:
         {"w1": "image", "w2": "features", "b2": "logits", "w3": "maps", "b3": "normalise", "features": "f"},
         {"x": "logits", "features": "image", "scores": "features"},
         {"x": "maps", "features": "baseline", "scores": "normalise", "flat": "image", "c1": "features"},
-        {"x": "camrt/Shape_0", "c1": "camrt/logits", "features": "camrt/Resize_3", "w1": "camrt/constant_0"},
+        {"x": "camrt/Shape_0", "c1": "camrt/logits", "features": "camrt/MatMul_3", "w1": "camrt/constant_0"},
+        {"pooled": "up_rows", "w3": "up_columns"},
         {"c1": "image", "r1": "image/camrt", "features": "f"},
         {"x": "image", "scores": "logits"},
         {"pooled": "cotangent", "flat": "gradients"},
@@ -138,7 +143,7 @@ def renamed(built: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:
         {"pooled": "camrt/Identity_2", "flat": "camrt/constant_1", "w3": "camrt/Gemm_0", "b3": "camrt/Sum_1"},
     ],
     ids=[
-        "tensors", "weights", "swapped", "all six", "prefix", "prefix behind", "own", "gradient's tensors", "gradient's weights",
+        "tensors", "weights", "swapped", "all six", "prefix", "matrices", "prefix behind", "own", "gradient's tensors", "gradient's weights",
         "gradient's swapped", "gradient's prefix",
     ],
 )  # fmt: skip
@@ -174,8 +179,9 @@ def test_names_inside_a_branch_are_kept_apart_too(cut):
 
 # --- the score graph ------------------------------------------------------------------------------------------------------
 def run_score(path, x, baseline, maps, normalise) -> np.ndarray:
+    rows, columns = (upsampling_matrix(n, out) for n, out in zip(maps.shape[2:], x.shape[2:], strict=True))
     feeds = {"image": x, "baseline": baseline, "maps": maps, "normalise": np.array(normalise)}
-    return graphs.run(path, feeds)[0]
+    return graphs.run(path, feeds | {"up_rows": rows[None], "up_columns": columns.T[None]})[0]
 
 
 def masks_of(maps: np.ndarray, size: tuple[int, int], normalise: bool) -> np.ndarray:
