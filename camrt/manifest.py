@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from camrt.errors import BundleError
+from camrt.precision import Precision
 from camrt.preprocess import Preprocess
 from camrt.table import Table, is_shape
 
@@ -125,6 +126,8 @@ class Manifest:
         How far its gradient was from central differences of the tail, relative; None where they cannot tell.
     one_by_one : str or None
         Why images cannot share a batch, for a network that takes a scale from all of them; None where they can.
+    precision : Precision or None
+        What computing in float16 changed, where that was asked for; None where the bundle computes as its source does.
     """
 
     name: str
@@ -143,6 +146,7 @@ class Manifest:
     one_by_one: str | None
     weights: tuple[Weight, ...]
     files: Mapping[str, str]
+    precision: Precision | None = None
 
     @property
     def classes(self) -> int:
@@ -180,6 +184,7 @@ class Manifest:
             "split": {**vars(self.split), "errors": dict(self.split.errors), "skipped": list(self.split.skipped)},
             "gradient": {"missing": self.gradient_missing, "error": self.gradient_error},
             "one_by_one": self.one_by_one,
+            **({"precision": self.precision.to_json()} if self.precision else {}),  # absent, so that earlier versions read it
             "files": dict(self.files),
             "weights": [{**vars(w), "shape": list(w.shape), "graphs": list(w.graphs)} for w in self.weights],
         }
@@ -203,7 +208,7 @@ class Manifest:
             )
         table.only(
             "format", "version", "name", "source", "layer", "tensors", "output", "labels", "preprocess", "split",
-            "gradient", "one_by_one", "files", "weights",
+            "gradient", "one_by_one", "precision", "files", "weights",
         )  # fmt: skip
         tensors, output, gradient = (table.table(key) for key in ("tensors", "output", "gradient"))
         tensors.only("image", "features", "output")
@@ -226,6 +231,7 @@ class Manifest:
             one_by_one=_optional_text(table, "one_by_one"),  # added after version 1 was first written
             weights=tuple(_read_weight(entry) for entry in table.tables("weights")),
             files=_read_files(table.table("files")),
+            precision=Precision.from_json(table.table("precision")) if "precision" in table else None,
         )
         manifest._check(table)
         return manifest

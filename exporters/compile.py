@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from camrt.bundle import Bundle, open_bundle
-from camrt.engine import MAX_MASKED_BATCH, Engine, check_count
+from camrt.engine import Engine, check_count
 from camrt.errors import ExportError, ParameterError, did_you_mean
 from camrt.explainer import DEFAULT_METHOD, Explainer
 from camrt.files import write_together
 from camrt.manifest import WEIGHTS, Manifest
 from camrt.methods import get_method
 from camrt.photo import ImageSource, load_photo
+from camrt.question import check_gradients
 from exporters.fusion.graph import INPUTS, drop_labels, fuse, write_metadata
 from exporters.fusion.methods import fused_passes
 from exporters.fusion.proof import QUANTISED, TOLERANCE, Agreement, open_graph, prove
@@ -23,6 +24,7 @@ from exporters.graph import operators
 from exporters.passes.quantisation import DYNAMIC
 
 LARGEST = (1 << 31) - (1 << 20)  # bytes; a protobuf message holds 2 GiB
+MASKED_BATCH = 64  # masked images in one turn of the loop
 ROUNDING = {"QuantizeLinear", *DYNAMIC}  # where the last bit of a float may move a value by a step
 
 
@@ -123,7 +125,7 @@ def build(
     *,
     method: str = DEFAULT_METHOD,
     pixels: str = "float",
-    max_masked_batch: int = MAX_MASKED_BATCH,
+    max_masked_batch: int = MASKED_BATCH,
     require_target: bool = False,
     photos: Sequence[ImageSource] = (),
     progress: Callable[[str], None] = lambda step: None,
@@ -166,7 +168,7 @@ def build(
     _check_size(opened)
     explainer = Explainer(Engine(opened, ["cpu"], max_masked_batch=max_masked_batch))
     max_masked_batch = explainer.engine.max_masked_batch  # 1 where images cannot share a batch
-    explainer.check_gradients(chosen)
+    check_gradients(opened.manifest, chosen)
     progress("fuse")
     black = explainer.engine.black_logits()
     how = {"max_masked_batch": max_masked_batch, "require_target": require_target}

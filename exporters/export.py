@@ -14,35 +14,24 @@ from typing import Any
 from camrt import __version__
 from camrt.errors import CamrtError, ExportError, did_you_mean, one_line
 from camrt.files import sha256_of
-from camrt.manifest import KINDS, MANIFEST, WEIGHTS, Layer, Manifest, Source, Tensor, Weight
+from camrt.manifest import KINDS, MANIFEST, Layer, Manifest, Source, Tensor
 from camrt.preprocess import Preprocess
-from camrt.providers import Session
 from camrt.table import is_text
-from exporters.gradient import gradient
+from exporters.fidelity import patterns
 from exporters.graph import Graph
+from exporters.half import Half
 from exporters.labels import read_labels
 from exporters.layers import AUTO, LayerChoice, check_no_tokens, find_layer, list_layers
+from exporters.parts import prove_cuts, write_cuts
 from exporters.passes import Normal, normalise
+from exporters.precision import AS_SOURCE, FP16, PRECISIONS
 from exporters.preprocessing import settle_preprocess
-from exporters.proof import (
-    Answers,
-    Reference,
-    ask,
-    kind_before,
-    onnx_reference,
-    open_parts,
-    output_kind,
-    output_step,
-    prove,
-    prove_gradient,
-    prove_place,
-    tolerance,
-)
+from exporters.proof import Reference, ask, finite_images, kind_before, onnx_reference, output_kind
 from exporters.source import SourceModel, read_source
-from exporters.split import FEATURES, IMAGE, LOGITS, Cut, Shapes, bridge, head, rename_interface, score, tail, to_model
+from exporters.split import FEATURES, IMAGE, LOGITS, Shapes, bridge, rename_interface
 from exporters.target import check_target, move_into_place
-from exporters.vjps import NoGradient
-from exporters.weights import write_weights
+
+PATTERNS = "pattern"  # the kind of image on which heatmaps are compared
 
 
 @dataclass(frozen=True)
@@ -85,6 +74,7 @@ def export(
     size: tuple[int, int] | None = None,
     output: str | None = None,
     kind: str = AUTO,
+    precision: str = AS_SOURCE,
     name: str | None = None,
     force: bool = False,
     progress: Callable[[str], None] = lambda step: None,
@@ -117,6 +107,9 @@ def export(
     kind : {"auto", "logits", "probabilities", "sigmoid", "scores"}
         What the output is.  "auto" says logits before a Softmax that was cut off, sigmoid before a Sigmoid, probabilities
         where the outputs are positive and sum to 1, scores where they lie in [0, 1] and do not, else logits.
+    precision : {"fp32", "fp16"}
+        "fp16" turns a float32 network into one that computes in float16, and measures what that changes; "fp32" leaves
+        a network as it is.
     name : str, optional
         The bundle's name; by default the folder's.
     force : bool
@@ -127,12 +120,16 @@ def export(
     Raises
     ------
     ExportError
-        The model cannot be cut there, the split does not reproduce it, or the target exists.
+        The model cannot be cut there, the split does not reproduce it, float16 changes too much, or the target exists.
     """
     target = Path(target).resolve()  # a link is followed, so that what it names is what is replaced
     check_target(target, force)
     if not is_text(name or target.name):
         raise ExportError(f"The name {name or target.name!r} cannot be written as UTF-8. Give another with --name.")
+    if precision not in PRECISIONS:
+        raise ExportError(
+            f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.{did_you_mean(str(precision), PRECISIONS)}"
+        )
     progress("read")
     prepared = _prepare(source, weights, size, output)
     normal, graph = prepared.normal, prepared.graph
@@ -144,29 +141,25 @@ def export(
     if labels is None and len(normal.names) == shapes.classes:
         names = normal.names
 
-    rename_interface(normal.model, normal.image, bridge(normal.model, choice.tensor), normal.logits)
-    whole = normal.graph()
-    cuts, no_gradient = _cuts(whole, shapes)
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    exact = beside.with_suffix(".float32") if precision == FP16 else beside  # the graphs that float16 is compared with
     try:
+        half = Half.of(graph, normal.image, normal.logits) if precision == FP16 else None
+        rename_interface(normal.model, normal.image, bridge(normal.model, choice.tensor), normal.logits)
+        whole = normal.graph()
         beside.mkdir(parents=True)
-        progress("cut")
-        table = _write_graphs(beside, whole, cuts)
+        cut = write_cuts(exact, whole, shapes, progress)
         progress("prove")
         reference, activation = _reference(prepared)
         answers = ask(reference, chosen, normal.border)
-        parts = open_parts(beside)
-        split = prove(
-            beside, parts, answers, activation, allowed=tolerance(whole), step=output_step(whole, LOGITS),
-            one_by_one=normal.one_by_one is not None,
-        )  # fmt: skip
-        prove_place(parts, answers, choice.tensor)
-        gradient_error = None
-        if no_gradient is None:
-            no_gradient, gradient_error = _judge_gradient(beside, parts, answers, cuts)
-        parts.clear()  # the folder is moved, which not every system lets happen to files in use
-        if no_gradient is not None:
-            table = tuple(replace(w, graphs=tuple(g for g in w.graphs if g != "gradient")) for w in table)
+        written = prove_cuts(exact, whole, cut, answers, activation, choice.tensor, one_by_one=normal.one_by_one is not None)
+        kind = kind if kind != AUTO else output_kind(answers, normal.activation)
+        lost = None
+        if half is not None:
+            images = finite_images(answers) | {PATTERNS: normal.border.reachable(patterns(chosen))}
+            skipped = written.split.skipped
+            written, lost = half.write(beside, exact, choice.tensor, shapes, images, PATTERNS, kind, progress)
+            written = replace(written, split=replace(written.split, skipped=skipped))
         manifest = Manifest(
             name=name or target.name,
             source=_provenance(prepared.source),
@@ -174,16 +167,17 @@ def export(
             image=Tensor(IMAGE, (-1, *shapes.image)),
             features=Tensor(FEATURES, (-1, *shapes.features)),
             output=Tensor(LOGITS, (-1, shapes.classes)),
-            kind=kind if kind != AUTO else output_kind(answers, normal.activation),
+            kind=kind,
             activation=normal.activation,
             labels=names,
             preprocess=chosen,
-            split=split,
+            split=written.split,
             one_by_one=normal.one_by_one,
-            gradient_missing=no_gradient,
-            gradient_error=gradient_error,
-            weights=table,
+            gradient_missing=written.gradient_missing,
+            gradient_error=written.gradient_error,
+            weights=written.weights,
             files={path.name: sha256_of(path) for path in sorted(beside.iterdir())},
+            precision=lost,
         )
         progress("write")
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
@@ -196,7 +190,8 @@ def export(
     except Exception as error:
         raise _damaged(prepared.source, error) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        for folder in (exact, beside):
+            shutil.rmtree(folder, ignore_errors=True)
     return manifest
 
 
@@ -225,35 +220,6 @@ def _shapes(graph: Graph, normal: Normal, choice: LayerChoice) -> Shapes:
     (_, image), (_, logits) = graph.shapes[normal.image], graph.shapes[normal.logits]
     channels, height, width, classes = (d for d in (*image[1:], logits[1]) if isinstance(d, int))
     return Shapes((channels, height, width), choice.shape, classes)
-
-
-def _cuts(graph: Graph, shapes: Shapes) -> tuple[dict[str, Cut], str | None]:
-    """Return the bundle's graphs, and why the gradient's is not among them."""
-    cuts = {"head": head(graph, shapes), "tail": tail(graph, shapes), "score": score(graph, shapes)}
-    try:
-        return cuts | {"gradient": gradient(graph, shapes)}, None
-    except NoGradient as reason:
-        return cuts, str(reason)
-
-
-def _judge_gradient(
-    folder: Path, parts: Mapping[str, Session], answers: Answers, cuts: Mapping[str, Cut]
-) -> tuple[str | None, float | None]:
-    """Return why gradient.onnx cannot be trusted, and then take it away; and how far it is from the tail's own slope."""
-    try:
-        return None, prove_gradient(folder, parts, answers, smooth=not cuts["tail"].has("QuantizeLinear"))
-    except NoGradient as reason:
-        (folder / "gradient.onnx").unlink()
-        return str(reason), None
-
-
-def _write_graphs(folder: Path, graph: Graph, cuts: Mapping[str, Cut]) -> tuple[Weight, ...]:
-    """Write the graphs and their weights, and return the table of the weights."""
-    used = {part: cut.reads(graph) for part, cut in cuts.items()}
-    table = write_weights(graph, IMAGE, used, folder / WEIGHTS)
-    for part, cut in cuts.items():
-        (folder / f"{part}.onnx").write_bytes(to_model(cut, graph, table).SerializeToString(deterministic=True))
-    return table
 
 
 def _provenance(source: SourceModel) -> Source:

@@ -120,12 +120,19 @@ def _shortened(name: str) -> str:
     type=click.Choice(["auto", *KINDS]),
     help="What the output is.",
 )
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    type=click.Choice(["fp32", "fp16"]),
+    help="fp16 computes a float32 model in float16 and measures what that changes; fp32 leaves a model as it is.",
+)
 @click.option("--name", help="Name of the bundle.  [default: the folder's]")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @_source_options
 @json_option
 def export(
-    source: str, target: Path, layer: str, labels: str | None, preprocess: str | None, preset: str | None, kind: str,
+    source: str, target: Path, layer: str, labels: str | None, preprocess: str | None, preset: str | None, kind: str, precision: str,
     name: str | None, force: bool, weights: str | None, size: tuple[int, int] | None, output: str | None, as_json: bool, **overrides: Any,
 ) -> None:  # fmt: skip
     """Cut SOURCE into a bundle that camrt explains.
@@ -137,7 +144,7 @@ def export(
     """
     manifest: Manifest = import_exporters().export(
         source, target, layer=layer, labels=labels, preprocess=preprocess, preset=preset, weights=weights, size=size,
-        output=output, kind=kind, name=name, force=force, overrides={k: v for k, v in overrides.items() if v is not None},
+        output=output, kind=kind, precision=precision, name=name, force=force, overrides={k: v for k, v in overrides.items() if v is not None},
         progress=lambda step: click.echo(f"{step} …", err=True),
     )  # fmt: skip
     facts = bundle_facts(manifest)
@@ -145,7 +152,11 @@ def export(
         click.echo(json.dumps({"bundle": str(target), **manifest_json(manifest)}, indent=2, ensure_ascii=False))
         return
     click.echo(f"{target}: cut at {facts['layer']}\nfeatures {facts['features']}, {manifest.classes} classes")
-    click.echo(f"the parts and the score graph reproduce the model {manifest.split.verdict}")
+    click.echo(
+        f"the parts and the score graph reproduce the model{' in float16' if manifest.precision else ''} {manifest.split.verdict}"
+    )
+    if "precision" in facts:
+        click.echo(f"precision: {facts['precision']}")
     click.echo(f"gradients: {facts['gradients']}\nphotos: {facts['preprocess']}")
     if "batch" in facts:
         click.echo(f"batch: {facts['batch']}")

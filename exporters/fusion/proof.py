@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from camrt.case import Case
+from camrt.case import ALL, Case
 from camrt.errors import BundleError, ExportError, one_line
 from camrt.explainer import Explainer
 from camrt.heatmap import heatmap
@@ -244,9 +244,10 @@ def _explained(
 class _Shaken(Case):
     """A case whose scores are off in their last bits, as those of another batch, or of other kernels, would be."""
 
-    def scores(self, logits: np.ndarray, score: str) -> np.ndarray:
-        found = super().scores(logits, score)
-        return found * (1 + np.random.default_rng(SEED).uniform(-LAST_BITS, LAST_BITS, found.shape)).astype(np.float32)
+    def scores(self, logits: np.ndarray, score: str, rows: slice = ALL) -> np.ndarray:
+        found = super().scores(logits, score, rows)
+        rng = np.random.default_rng([SEED, rows.start or 0])  # each image in its own way
+        return found * (1 + rng.uniform(-LAST_BITS, LAST_BITS, found.shape)).astype(np.float32)
 
 
 def _rounding(explainer: Explainer, method: Method, settings: Mapping[str, Any], x: np.ndarray, targets: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from camrt.providers import Choice, open_session
 from exporters.emitter import Emitter
 from exporters.graph import FLOATS, fitting_ir
-from exporters.vjps.rule import WHOLE, Forward, Gradients, resized, vjp
+from exporters.vjps.rule import WHOLE, Forward, Gradients, resized, scatter, vjp
 
 ENDLESS = 2**31 - 1  # the end that exporters write for "to the end"
 
@@ -149,9 +149,8 @@ def _put_back(op: Emitter, g: str, positions: np.ndarray, axis: int, size: int, 
         pads = np.zeros((2, rank), int)
         pads[:, axis] = start, size - start - len(positions)
         return op.Pad(g, op.constant(pads.ravel())) if pads.any() else g
-    zeros = op.Expand(op.number(0), resized(op, g, axis, size))
     along = op.constant(positions.reshape([-1 if i == axis else 1 for i in range(rank)]))
-    return op.ScatterElements(zeros, op.Expand(along, op.Shape(g)), g, axis=axis, reduction="add")
+    return scatter(op, resized(op, g, axis, size), op.Expand(along, op.Shape(g)), g, axis=axis)
 
 
 # --- interpolation ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from exporters.emitter import Emitter
-from exporters.vjps.rule import Forward, Gradients, vjp
+from exporters.vjps.rule import Forward, Gradients, scatter, vjp
 from exporters.vjps.windows import Windows, border_end, windows_of
 
 
@@ -64,8 +64,7 @@ def lp_pool(op: Emitter, node: Forward, g: str) -> Gradients:
 def _to_one(op: Emitter, node: Forward, indices: str, g: str) -> str:
     """Add g to the places, counted through the whole of x, that `indices` names."""
     flat = op.constant([-1])
-    zeros = op.Reshape(op.Expand(op.number(0), op.Shape(node.x)), flat)
-    added = op.ScatterElements(zeros, op.Reshape(indices, flat), op.Reshape(g, flat), axis=0, reduction="add")
+    added = scatter(op, op.Reshape(op.Size(node.x), flat), op.Reshape(indices, flat), op.Reshape(g, flat), axis=0)
     return op.Reshape(added, op.Shape(node.x))
 
 

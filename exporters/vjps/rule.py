@@ -175,3 +175,12 @@ def resized(op: Emitter, like: str, axis: int, *lengths: int) -> str:
     """Return the shape of `like` with one axis replaced by axes of these lengths."""
     before, after = op.Shape(like, start=0, end=axis), op.Shape(like, start=axis + 1)
     return op.Concat(before, op.constant(list(lengths)), after, axis=0)
+
+
+def scatter(op: Emitter, shape: str, indices: str, g: str, axis: int) -> str:
+    """Add g at `indices` to zeros of a shape; in float32 where g is float16, which ONNX Runtime does not add there on a CPU."""
+    half = np.dtype(op.dtype) == np.float16
+    zeros = op.Expand(op.constant(0, "float32" if half else op.dtype), shape)
+    wide = op.Cast(g, to=TensorProto.FLOAT) if half else g
+    added = op.ScatterElements(zeros, indices, wide, axis=axis, reduction="add")
+    return op.Cast(added, to=TensorProto.FLOAT16) if half else added

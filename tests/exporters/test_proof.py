@@ -12,7 +12,7 @@ from onnx import helper
 from camrt.bundle import open_bundle
 from camrt.errors import ExportError
 from camrt.preprocess import Preprocess, imagenet, squash
-from exporters import proof
+from exporters import parts, proof
 from tests import graphs
 from tests.exporters.helpers import assert_reproduces, images, normal, source_scores, split
 
@@ -87,7 +87,7 @@ def nothing_written(folder) -> bool:
 
 @pytest.mark.parametrize("shift", [0.01, float("nan")])
 def test_a_split_that_does_not_reproduce_the_model_is_refused(shift, cut, monkeypatch, tmp_path):
-    write = exporting.write_weights
+    write = parts.write_weights
 
     def spoil_the_last(graph, image, used, path):
         table = write(graph, image, used, path)
@@ -96,14 +96,14 @@ def test_a_split_that_does_not_reproduce_the_model_is_refused(shift, cut, monkey
         path.write_bytes(values.tobytes())
         return table
 
-    monkeypatch.setattr(exporting, "write_weights", spoil_the_last)
+    monkeypatch.setattr(parts, "write_weights", spoil_the_last)
     with pytest.raises(ExportError, match=r"does not reproduce the model: on 'noise' images tail\(head\(x\)\) differs by"):
         cut(graphs.classifier())
     assert nothing_written(tmp_path)
 
 
 def test_a_score_graph_that_does_not_reproduce_the_model_is_refused(cut, monkeypatch, tmp_path):
-    score = exporting.score
+    score = parts.score
 
     def with_another_gemm(graph, shapes):
         spoiled = score(graph, shapes)
@@ -111,7 +111,7 @@ def test_a_score_graph_that_does_not_reproduce_the_model_is_refused(cut, monkeyp
         gemm.attribute.append(helper.make_attribute("alpha", 1.01))
         return spoiled
 
-    monkeypatch.setattr(exporting, "score", with_another_gemm)
+    monkeypatch.setattr(parts, "score", with_another_gemm)
     with pytest.raises(ExportError, match="on 'noise' images the score graph differs by"):
         cut(graphs.classifier())
     assert nothing_written(tmp_path)
