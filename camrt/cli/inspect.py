@@ -13,21 +13,31 @@ from camrt.bundle import open_bundle
 from camrt.cli.options import json_option, printable
 from camrt.compiled import read_entries
 from camrt.errors import BundleError
+from camrt.machine import machine_facts
 from camrt.manifest import Manifest, first_name
 from camrt.methods import METHODS
 from camrt.preprocess import Preprocess
-from camrt.providers import INSTALL, available, telemetry, versions
+from camrt.providers import PACKAGES, available, install_line, telemetry, versions
 from camrt.table import Table
 
 
 @click.command()
 @click.argument("bundle", required=False)
+@click.option(
+    "--providers", is_flag=True, help="Try every execution provider on this machine, and say what those lack that do not run."
+)
 @json_option
-def info(bundle: str | None, as_json: bool) -> None:
+def info(bundle: str | None, providers: bool, as_json: bool) -> None:
     """Describe BUNDLE, a file that camrt compile wrote, or this installation when none is named.
 
     Example:  camrt info shapes
     """
+    if providers and bundle:
+        raise click.UsageError("--providers is about this machine; leave out BUNDLE.")
+    if providers:
+        facts = machine_facts()
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else _machine_page(facts))
+        return
     if bundle and bundle.endswith(".onnx") and Path(bundle).is_file() and (entries := read_entries(Path(bundle))):
         click.echo(json.dumps(entries, indent=2, ensure_ascii=False) if as_json else _lines(_compiled_facts(entries)))
         return
@@ -45,14 +55,58 @@ def _lines(facts: dict[str, Any]) -> str:
 
 def _installation_facts() -> dict[str, Any]:
     have = available()
-    lacking = {name: line for name, line in INSTALL.items() if name not in have}
+    lacking = {name: install_line(name) for name in PACKAGES if name not in have}
     return {
         **versions(),
         "python": sys.version.split()[0],
         "providers": ", ".join(have),
         **{f"for {name}": line for name, line in lacking.items()},
+        "more": "camrt info --providers tries them",
         "telemetry": telemetry(),
     }
+
+
+def _machine_page(f: dict[str, Any]) -> str:
+    """Return what `camrt.machine.machine_facts` found, for a person."""
+    tried = sorted(f["providers"].items(), key=lambda item: (not item[1]["runs"], not item[1]["built_in"]))
+    width = max(map(len, (*f["providers"], "telemetry")))
+    lines = [f"{name:<{width}}  {_told(offer, width)}" for name, offer in tried]
+    facts = {
+        "default": f["default"],
+        "cores": _cores(**f["cores"]),
+        "set": ", ".join(f"{name}={value}" for name, value in f["environment"].items() if value is not None)
+        or "no variable that matters",
+        "NVIDIA": _nvidia(f["nvidia"]),
+        "telemetry": f["telemetry"],
+    }
+    installed = " and ".join(f["packages"]) or f"{f['onnxruntime']}, of no package that pip knows"
+    clash = ": they overwrite each other; uninstall all of them, then install one" * (len(f["packages"]) > 1)
+    title = f"camrt {f['camrt']}, Python {f['python']}, {f['system']}; {installed}{clash}"
+    return "\n".join([title, "", *lines, "", *(f"{name:<{width}}  {printable(str(value))}" for name, value in facts.items())])
+
+
+def _told(offer: dict[str, Any], indent: int) -> str:
+    if offer["runs"]:
+        return "; ".join(filter(None, ["runs", offer["reason"]]))
+    if offer["built_in"]:
+        return f"does not run: {offer['reason']}" + f"\n{'':<{indent}}  {offer['install']}" * bool(offer["install"])
+    return ": ".join(filter(None, ["not in this onnxruntime", offer["reason"] or offer["install"]]))
+
+
+def _cores(machine: int, allowed: int, quota: float | None) -> str:
+    limits = [str(machine)]
+    if allowed != machine:
+        limits.append(f"{allowed} of them for this process")
+    if quota is not None and quota < allowed:
+        limits.append(f"a container's quota of {quota:g}; --threads {max(1, int(quota))} keeps to it")
+    return ", ".join(limits)
+
+
+def _nvidia(found: dict[str, Any]) -> str:
+    if found["trouble"]:
+        return f"no GPU: {found['trouble']}"
+    gpus = ", ".join(f"{g['name']} ({g['memory'] / 2**30:.0f} GB, compute capability {g['capability']})" for g in found["gpus"])
+    return f"{gpus}; driver {found['version'] or 'of unknown version'}, up to CUDA {found['cuda']}"
 
 
 @click.command()
@@ -104,7 +158,8 @@ def bundle_facts(m: Manifest) -> dict[str, Any]:
         "output": f"{m.output!r}, {m.kind}{cut}",
         "labels": m.some_labels or "none",
         "preprocess": _preprocess_line(m.preprocess),
-        "reproduces": f"its source {m.split.verdict}",
+        "reproduces": f"its source {'in float16 ' if m.precision else ''}{m.split.verdict}",
+        **({"precision": m.precision.verdict} if m.precision else {}),
         "gradients": _gradients(m),
         **({"batch": f"one image at a time: {m.one_by_one}"} if m.one_by_one else {}),
         "weights": f"{len(m.weights)} tensors, {sum(w.length for w in m.weights) / 1e6:.2f} MB",
