@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from camrt.cache import Cache
 from camrt.errors import BundleError, did_you_mean
-from camrt.files import MAX_TEXT, read_regular, sha256_of
+from camrt.files import MAX_TEXT, read_regular
 from camrt.manifest import MANIFEST, WEIGHTS, Manifest
 
 _BUILT_IN = (Path(__file__).parent / "models", Path(__file__).parent.parent / "models")
@@ -21,6 +22,7 @@ class Bundle:
     folder: Path
     manifest: Manifest
     sha256: str = field(repr=False)
+    cache: Cache = field(repr=False, compare=False)
 
     def path(self, graph: str) -> Path:
         """Return the path of a graph, "head", "tail", "gradient" or "score"."""
@@ -37,11 +39,23 @@ class Bundle:
         if hashlib.sha256(_read_manifest(self.folder)).hexdigest() != self.sha256:
             raise BundleError(f"{self.folder} was replaced since it was loaded. Load it again.")
         for name in (f"{graph}.onnx", WEIGHTS):
-            _verify_file(self.folder, name, self.manifest.files[name])
+            _verify_file(self.folder, name, self.manifest.files[name], self.cache)
+        self.cache.save()
+
+    @property
+    def weights_size(self) -> int:
+        """Return the bytes of all weights."""
+        return sum(weight.length for weight in self.manifest.weights)
 
 
-def open_bundle(location: str | Path) -> Bundle:
+def open_bundle(location: str | Path, *, cache: bool = False) -> Bundle:
     """Return the bundle at a folder, or the built-in one of that name, verified.
+
+    Parameters
+    ----------
+    location : path or name
+    cache : bool
+        Keep what was worked out about the bundle beside it; see `camrt.cache`.
 
     Raises
     ------
@@ -55,10 +69,12 @@ def open_bundle(location: str | Path) -> Bundle:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder / MANIFEST} is not JSON ({error}). Export the model again.") from None
     manifest = Manifest.from_json(values, str(folder / MANIFEST))
+    kept = Cache(folder, enabled=cache)
     for name, expected in manifest.files.items():
-        _verify_file(folder, name, expected)
+        _verify_file(folder, name, expected, kept)
     _verify_weights(folder, manifest)
-    return Bundle(folder, manifest, hashlib.sha256(data).hexdigest())
+    kept.save()
+    return Bundle(folder, manifest, hashlib.sha256(data).hexdigest(), kept)
 
 
 def find_bundle(location: str | Path) -> Path:
@@ -97,10 +113,10 @@ def _read_manifest(folder: Path) -> bytes:
         raise BundleError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def _verify_file(folder: Path, name: str, expected: str) -> None:
+def _verify_file(folder: Path, name: str, expected: str, cache: Cache) -> None:
     path = folder / name
     try:
-        found = sha256_of(path)
+        found = cache.sha256(path, expected)
     except FileNotFoundError:
         raise BundleError(f"{folder} lacks {name}, which {MANIFEST} lists. Copy the whole folder again.") from None
     except OSError as error:

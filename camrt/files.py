@@ -13,6 +13,8 @@ from pathlib import Path
 
 MAX_TEXT = 64 << 20  # bytes of a JSON or text file
 
+Identity = tuple[int, int, int, int, int]  # device, inode, size, nanoseconds of the last change of content and of inode
+
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; a pipe or a device, which may never end, is an OSError."""
@@ -39,6 +41,15 @@ def read_regular(path: Path, limit: int) -> bytes:
         if size > limit:
             raise OSError(errno.EFBIG, f"it has {size:,} bytes, the limit is {limit:,}", str(path))
         return file.read(size + 1)  # Python reserves as much as it is asked for
+
+
+def identity(file: BufferedReader) -> Identity:
+    """Return what changes when a file is replaced or written to.
+
+    Of an open file: network file systems ask their server when one is opened, and may answer from memory otherwise.
+    """
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def sha256_of(path: Path) -> str:

@@ -242,6 +242,26 @@ def test_a_path_too_long_for_the_system_is_refused():
         open_bundle("x" * 5000)
 
 
+# --- later --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize(("name", "text"), [
+    (MANIFEST, "was replaced since it was loaded"), ("gradient.onnx", "gradient.onnx is not the file"),
+    ("weights.bin", "weights.bin is not the file"),
+])  # fmt: skip
+def test_what_changed_since_it_was_loaded_is_noticed_before_a_late_graph_opens(bundle, monkeypatch, cache, name, text):
+    monkeypatch.setattr("camrt.cache.SETTLED", -1)
+    opened = open_bundle(bundle, cache=cache)
+    opened.check_unchanged("gradient")
+    (bundle / name).write_bytes((bundle / name).read_bytes()[:-1] + b"!")
+    with pytest.raises(BundleError, match=text):
+        opened.check_unchanged("gradient")
+
+
+def test_the_size_of_all_weights_is_that_of_the_file_less_what_aligns_them(bundle):
+    opened = open_bundle(bundle)
+    assert 0 <= (bundle / "weights.bin").stat().st_size - opened.weights_size < 64 * len(opened.manifest.weights)
+
+
 # --- labels -------------------------------------------------------------------------------------------------------------
 def test_a_label_matches_as_a_line_or_by_one_of_its_names():
     labels = ["tench, Tinca tinca", "crane", "crane, hoist", "dog"]
