@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 
 import numpy as np
 
-from camrt.engine import Batched, Engine
+from camrt.engine import Batched, Engine, Upsampling
 from camrt.image import blur
 from camrt.providers import OrtValue
+from camrt.turns import Turns
 
+ALL = slice(None)
 Parts = Callable[[int, int], np.ndarray]  # (start, stop) → what lies between, (N, stop − start, …)
 
 
@@ -22,6 +25,8 @@ class Case:
     ----------
     engine : Engine
     x : ndarray of shape (N, 3, H, W), float32
+    turns : Turns, optional
+        Taken for everything that the network computes, where the device is shared.
 
     Attributes
     ----------
@@ -41,11 +46,12 @@ class Case:
     timings : dict of str to float
         Milliseconds per stage, of the whole case.
     masked_batch : int
-        Masked images in one call; 0 where there were none.
+        Most masked images that shared a call; 0 where there were none.
     """
 
-    def __init__(self, engine: Engine, x: np.ndarray):
+    def __init__(self, engine: Engine, x: np.ndarray, turns: Turns | None = None):
         self.engine = engine
+        self.turns = turns
         self.x = x
         self.size = (x.shape[2], x.shape[3])
         self.notes: list[list[str]] = [[] for _ in x]
@@ -54,12 +60,11 @@ class Case:
         self.masked_batch = 0
         self.targets = np.zeros((len(x), 0), np.int64)
         self.versus: int | None = None
-        self._baselines: dict[str, tuple[OrtValue, np.ndarray]] = {}
-        with self.stage("forward"):
+        self._blurred: tuple[np.ndarray, np.ndarray] | None = None  # the images, blurred, and the logits
+        with self.computing("forward"):
             self._image = engine.put(x)
-            on_device = engine.features(self._image)
-            self.logits = engine.logits(on_device)
-            features = on_device.numpy()
+            self._on_device, self.logits = engine.whole(self._image)
+            features = self._on_device.numpy()
             self.passes += 1
         self.finite = np.isfinite(features).all(axis=(1, 2, 3)) & np.isfinite(self.logits).all(axis=1)
         self.features = features if self.finite.all() else np.where(self.finite[:, None, None, None], features, np.float32(0))
@@ -71,7 +76,17 @@ class Case:
         try:
             yield
         finally:
-            self.timings[name] = self.timings.get(name, 0.0) + (time.perf_counter() - started) * 1e3
+            self.add({name: (time.perf_counter() - started) * 1e3})
+
+    @contextmanager
+    def computing(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a stage of the network's, and that spent waiting for the device to "wait"."""
+        with ExitStack() as turn:
+            if self.turns is not None:
+                with self.stage("wait"):
+                    turn.enter_context(self.turns)
+            with self.stage(name):
+                yield
 
     @contextmanager
     def rest(self, name: str) -> Iterator[None]:
@@ -79,7 +94,12 @@ class Case:
         started, before = time.perf_counter(), sum(self.timings.values())
         yield
         others = sum(self.timings.values()) - before
-        self.timings[name] = self.timings.get(name, 0.0) + (time.perf_counter() - started) * 1e3 - others
+        self.add({name: (time.perf_counter() - started) * 1e3 - others})
+
+    def add(self, timings: Mapping[str, float]) -> None:
+        """Add milliseconds to stages."""
+        for name, ms in timings.items():
+            self.timings[name] = self.timings.get(name, 0.0) + ms
 
     def note(self, notes: Sequence[Sequence[str]]) -> None:
         """Add notes to every image's, each once."""
@@ -89,16 +109,24 @@ class Case:
     # --- what a method may ask ------------------------------------------------------------------------------------------
     def gradients(self) -> np.ndarray:
         """Return g = ∂z_c/∂A of every target, (N, T, C, h, w); with `versus` of the difference of two logits."""
-        with self.stage("gradient"):
+        with self.computing("gradient"):
             cotangents = np.zeros((*self.targets.shape, self.logits.shape[1]), np.float32)
             np.put_along_axis(cotangents, self.targets[..., None], 1, axis=2)
             if self.versus is not None:
                 cotangents[..., self.versus] -= 1
             self.backward_passes += self.targets.shape[1]
-            return self._noted(self.engine.gradients(self.features, cotangents))
+            clean = self._on_device if self.finite.all() else None
+            return self._noted(self.engine.gradients(self.features, cotangents, clean))
 
     def masked_scores(
-        self, maps: Parts, count: int, *, baseline: str, score: str, normalise: bool = True
+        self,
+        maps: Parts,
+        count: int,
+        *,
+        baseline: str,
+        score: str,
+        normalise: bool = True,
+        upsampling: Callable[[int, int], Upsampling] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return how the targets score on the masked images and on the baseline.
 
@@ -111,6 +139,8 @@ class Case:
             K, how many maps there are.
         baseline : {"black", "blur"}
         score : {"probability", "logit"}
+        upsampling : callable, optional
+            As in `Engine.masked_logits`.
 
         Returns
         -------
@@ -118,54 +148,84 @@ class Case:
         blank : ndarray of shape (N, T)
             The baseline's.
         """
-        with self.stage("masked"):
-            background, blank = self._baseline(baseline)
+        with self.computing("masked"):
+            blank = self._blank(baseline)
             self.passes += count
-            scores = self.engine.masked_logits(self._image, background, maps, count, lambda z: self.scores(z, score), normalise)
-            self.masked_batch = max(self.masked_batch, scores.batch)
-            return self._noted(scores), self.scores(blank[:, None], score)[:, 0]
+            parts = []
+            for rows in self._groups(count):
 
-    def _baseline(self, name: str) -> tuple[OrtValue, np.ndarray]:
-        """Return what shows where a mask is 0, on the device, and its logits (N, L); computed once."""
-        if name not in self._baselines:
-            if name == "black":
-                image, logits = np.zeros_like(self.x), self.engine.black_logits()[None]
-            else:
-                image = blur(self.x)
-                logits = self.engine.forward(image)
-                self.passes += 1
-            self._baselines[name] = self.engine.put(image), np.broadcast_to(logits, self.logits.shape)
-        return self._baselines[name]
+                def some(start: int, stop: int, rows: slice = rows) -> np.ndarray:
+                    return maps(start, stop)[rows]
 
-    def edited_scores(self, factors: Parts, count: int, *, score: str) -> np.ndarray:
-        """Return how the targets score (N, M, T) when the features are multiplied by every factor; only the tail runs.
+                def keep(logits: np.ndarray, rows: slice = rows) -> np.ndarray:
+                    return self._kept(logits, score, rows)
+
+                image = self._image if rows.stop - rows.start == len(self.x) else self.engine.put(self.x[rows])
+                background = self._background(baseline, rows)
+                batched = self.engine.masked_logits(image, background, some, count, keep, normalise, upsampling)
+                self.masked_batch = max(self.masked_batch, batched.batch)
+                parts.append(self._noted(batched))
+            return np.concatenate(parts), self.scores(blank[:, None], score)[:, 0]
+
+    def _groups(self, count: int) -> list[slice]:
+        """Return which images share calls: as many as go through together with all their `count` masked copies, or one."""
+        together = max(1, self.engine.max_masked_batch // count)
+        groups = -(-len(self.x) // together)
+        ends = [len(self.x) * i // groups for i in range(groups + 1)]
+        return [slice(start, stop) for start, stop in pairwise(ends)]
+
+    def _blank(self, baseline: str) -> np.ndarray:
+        """Return the baseline's logits (N, L); those of the blurred images are computed once."""
+        if baseline == "black":
+            return np.broadcast_to(self.engine.black_logits(), self.logits.shape)
+        if self._blurred is None:
+            blurred = blur(self.x)
+            self._blurred = blurred, self.engine.whole(self.engine.put(blurred))[1]
+            self.passes += 1
+        return self._blurred[1]
+
+    def _background(self, baseline: str, rows: slice) -> OrtValue:
+        """Return what shows where a mask is 0, on the device."""
+        if baseline == "black":
+            return self.engine.black(rows.stop - rows.start)
+        assert self._blurred is not None
+        return self.engine.put(self._blurred[0][rows])
+
+    def edited_scores(self, edited: Parts, count: int, *, score: str) -> np.ndarray:
+        """Return how the targets score (N, M, T) on edited features; only the tail runs.
 
         Parameters
         ----------
-        factors : callable
-            (start, stop) → factors (N or 1, stop − start, C or 1, h or 1, w or 1), float32.
+        edited : callable
+            (start, stop) → features (N, stop − start, C, h, w), float32.
         count : int
-            M, how many factors there are.
+            M, how many edits there are.
         score : {"probability", "logit"}
         """
-        with self.stage("tail"):
+        with self.computing("tail"):
             self.tail_passes += count
-            return self._noted(self.engine.edited_logits(self.features, factors, count, lambda z: self.scores(z, score)))
+            return self._noted(self.engine.edited_logits(len(self.x), edited, count, lambda z: self._kept(z, score)))
 
     def linear_tail(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights (L, C) and bias (L,) of a tail of global average pooling and one linear layer."""
-        with self.stage("tail"):
+        with self.computing("tail"):
             return self.engine.linear_tail()
 
-    def scores(self, logits: np.ndarray, score: str) -> np.ndarray:
-        """Return the targets' scores (N, K, T) from logits (N, K, L)."""
+    def scores(self, logits: np.ndarray, score: str, rows: slice = ALL) -> np.ndarray:
+        """Return the targets' scores (N, K, T) from logits (N, K, L), of some images or of all."""
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes an outcome
             values = probabilities(logits, self.engine.bundle.manifest.kind) if score == "probability" else logits
-            return self.of_targets(values)
+            return self.of_targets(values, rows)
 
-    def of_targets(self, values: np.ndarray) -> np.ndarray:
-        """Return of values (N, K, L) those of the targets (N, K, T), less those of `versus`."""
-        chosen = np.take_along_axis(values, self.targets[:, None], axis=2)
+    def _kept(self, logits: np.ndarray, score: str, rows: slice = ALL) -> np.ndarray:
+        """Return the scores of one call of several, after which there is a chance to stop."""
+        if self.turns is not None:
+            self.turns.go_on()
+        return self.scores(logits, score, rows)
+
+    def of_targets(self, values: np.ndarray, rows: slice = ALL) -> np.ndarray:
+        """Return of values (N, K, L) those of the targets (N, K, T), less those of `versus`; of some images or of all."""
+        chosen = np.take_along_axis(values, self.targets[rows, None], axis=2)
         return chosen if self.versus is None else chosen - values[..., self.versus, None]
 
     def _noted(self, batched: Batched) -> np.ndarray:

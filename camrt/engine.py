@@ -1,7 +1,8 @@
-"""Run a bundle's graphs: features, logits, gradients, and the masked images in one batched call.
+"""Run a bundle's graphs: features, logits, gradients, and the masked images in batched calls.
 
-Arrays stay on the device between the calls: the image goes up once, the features come down for the clustering, only the
-maps go up again and only the scores come down.
+Masked images are made on the device: the image goes up, the features come down for the clustering, the image goes up again
+with the maps, and only logits come down.  One session, of score.onnx, serves the image itself and its masked copies, so that
+Cluster-CAM keeps the weights in memory once; the others open on first use.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ import numpy as np
 
 from camrt.bundle import Bundle
 from camrt.errors import BundleError, DeviceMemoryError, ParameterError, one_line
+from camrt.image import upsampling_matrix
 from camrt.manifest import Tensor
-from camrt.providers import CUDA_FAMILY, Choice, OrtValue, Session, choose, is_out_of_memory, open_session
+from camrt.optimised import open_graph
+from camrt.placement import Placements
+from camrt.providers import CUDA_FAMILY, RUNNING, SPINNING, OrtValue, Session, choose, is_out_of_memory
 
 MAX_THREADS = 1024
-MAX_MASKED_BATCH = 64  # images; of 224 × 224 pixels they and ResNet-50's largest maps are about 500 MB
+# Masked images in one call.  On the CPU more are no faster, and those of light networks fall out of its caches.
+MAX_MASKED_BATCH = {"cpu": 5, "cuda": 64}
+
+Upsampling = tuple[np.ndarray, np.ndarray]  # matrices (k or 1, H, rows) and (k or 1, columns, W): masks = left @ maps @ right
 
 
 @dataclass(frozen=True)
@@ -42,17 +49,22 @@ class Batched:
 
 
 class Engine:
-    """A bundle's sessions on one provider, shared by all threads; those for scores and gradients open on first use.
+    """A bundle's sessions on one provider, shared by all threads; all but that of score.onnx open on first use.
 
     Parameters
     ----------
     bundle : Bundle
     providers : sequence of str, optional
         As in `camrt.load`.
-    max_masked_batch : int
-        Most masked images, edited features or gradients in one call; 1 where the bundle says that images cannot share one.
+    max_masked_batch : int, optional
+        Most masked images, edited features or gradients in one call, by default 64 with CUDA and TensorRT, else 5; 1 where the
+        bundle says that images cannot share one.
     threads : int, default 0
         Threads of one operator on the CPU; 0 is one per core.
+    spinning : {"running", "always", "never"}
+        When the CPU's threads that wait for work spin instead of sleeping; as in `camrt.providers.open_session`.
+    gpu_mem_limit : int, optional
+        As in `camrt.load`.
     """
 
     def __init__(
@@ -60,54 +72,65 @@ class Engine:
         bundle: Bundle,
         providers: Sequence[str] | str | None = None,
         *,
-        max_masked_batch: int = MAX_MASKED_BATCH,
+        max_masked_batch: int | None = None,
         threads: int = 0,
+        spinning: str = RUNNING,
+        gpu_mem_limit: int | None = None,
     ):
-        check_count("max_masked_batch", max_masked_batch, 1, 1 << 20)
+        if max_masked_batch is not None:
+            check_count("max_masked_batch", max_masked_batch, 1, 1 << 20)
         check_count("threads", threads, 0, MAX_THREADS)
+        if spinning not in SPINNING:
+            raise ParameterError(f"spinning must be one of {', '.join(SPINNING)}, got {spinning!r}.")
         self.bundle = bundle
-        self.max_masked_batch = max_masked_batch if bundle.manifest.one_by_one is None else 1
-        self.choice = choose(providers)
-        self.threads = threads
-        self._lock = threading.Lock()
+        self.choice = choose(providers, gpu_mem_limit=gpu_mem_limit, bundle=bundle.sha256)
+        self.threads, self.spinning = threads, spinning
+        self._lock = threading.RLock()  # what is computed once may open a session
         self._sessions: dict[str, Session] = {}
+        self._constants: dict[tuple[str, int | bool], OrtValue] = {}
         self._black: np.ndarray | None = None
         self._linear: tuple[np.ndarray, np.ndarray] | None = None
-        manifest = bundle.manifest
-        self._head, self.provider = self._open("head", (manifest.image,), manifest.features)
-        self.fell_back = self.provider != self.choice.names[0]
-        if self.fell_back:  # reported once; the other sessions take what really runs
-            self.choice = Choice((self.provider,), explicit=True)
-        self._tail, _ = self._open("tail", (manifest.features,), manifest.output)
-        self._device = "cuda" if self.provider in CUDA_FAMILY else "cpu"
+        self.placements = Placements()
+        self.fell_back = False
+        self._sessions["score"], self.provider = self._open("score")
+        self.choice = self.choice.settled(self.provider)  # the other sessions take what really runs
+        self.device = "cuda" if self.provider in CUDA_FAMILY else "cpu"
+        self.max_masked_batch = max_masked_batch or MAX_MASKED_BATCH[self.device]
+        if bundle.manifest.one_by_one is not None:
+            self.max_masked_batch = 1
 
     # --- runs -----------------------------------------------------------------------------------------------------------
     def put(self, array: np.ndarray) -> OrtValue:
         """Return the array on the device."""
-        return OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), self._device, 0)
+        return OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), self.device, 0)
+
+    def whole(self, image: OrtValue) -> tuple[OrtValue, np.ndarray]:
+        """Run the whole model on images as they are: (N, 3, H, W) → features (N, C, h, w), on the device, and logits (N, L)."""
+        maps = np.ones((image.shape()[0], 1, 1, 1), np.float32)  # over itself as the baseline, an image stays what it is
+        feeds = self._masking(image, image, maps, None, normalise=False)
+        logits, features = self._run("score", feeds, self.bundle.manifest.output.name, self.bundle.manifest.features.name)
+        return features, self._scores(logits, "score")[:, 0]
 
     def features(self, image: OrtValue) -> OrtValue:
-        """Run the head: (N, 3, H, W) → (N, C, h, w), on the device."""
-        return self._run(self._head, {self.bundle.manifest.image.name: image})
+        """Run the head alone: (N, 3, H, W) → (N, C, h, w), on the device."""
+        manifest = self.bundle.manifest
+        return self._run("head", {manifest.image.name: image}, manifest.features.name)[0]
 
     def logits(self, features: OrtValue | np.ndarray) -> np.ndarray:
-        """Run the tail: (N, C, h, w) → (N, L)."""
+        """Run the tail alone: (N, C, h, w) → (N, L)."""
+        manifest = self.bundle.manifest
         value = self.put(features) if isinstance(features, np.ndarray) else features
-        logits = np.asarray(self._run(self._tail, {self.bundle.manifest.features.name: value}).numpy())
-        if logits.shape[1:] != (self.bundle.manifest.classes,):
-            raise BundleError(f"tail.onnx gave {logits.shape[1:]} scores, bundle.json says {self.bundle.manifest.classes}.")
-        return logits
+        return self._scores(self._run("tail", {manifest.features.name: value}, manifest.output.name)[0], "tail")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Run head and tail: (N, 3, H, W) → (N, L)."""
+        """Run head and tail, one after the other: (N, 3, H, W) → (N, L)."""
         return self.logits(self.features(self.put(x)))
 
     def black_logits(self) -> np.ndarray:
         """Return the logits (L,) of the black baseline, computed once."""
         with self._lock:
             if self._black is None:
-                zeros = np.zeros((1, *self.bundle.manifest.image.shape[1:]), np.float32)
-                self._black = self.forward(zeros)[0]
+                self._black = self.whole(self.black(1))[1][0]
             return self._black
 
     def linear_tail(self) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +161,7 @@ class Engine:
         count: int,
         keep: Callable[[np.ndarray], np.ndarray],
         normalise: bool = True,
+        upsampling: Callable[[int, int], Upsampling] | None = None,
     ) -> Batched:
         """Return what `keep` makes of the logits (N, k, L) of the images masked by every map.
 
@@ -151,66 +175,101 @@ class Engine:
             K, how many maps there are.
         keep : callable
             (N, k, L) → (N, k, …), so that no more than that is stored.
+        upsampling : callable, optional
+            (start, stop) → matrices, one pair for each of those maps or one for all.  By default bilinear with half-pixel
+            centres.
 
         Raises
         ------
         DeviceMemoryError
             Not even one masked image fits.
         """
-        session = self._session("score")
-        flag = self.put(np.array(normalise))
 
         def score(start: int, stop: int) -> np.ndarray:
-            part = self.put(maps(start, stop))
-            feeds = {self.bundle.manifest.image.name: image, "baseline": baseline, "maps": part, "normalise": flag}
-            return keep(self._run(session, feeds).numpy())
+            part = maps(start, stop)
+            feeds = self._masking(image, baseline, part, upsampling and upsampling(start, stop), normalise)
+            return keep(self._scores(self._run("score", feeds, self.bundle.manifest.output.name)[0], "score"))
 
         return self._in_chunks(image.shape()[0], count, score, axis=1)
 
+    def _masking(
+        self, image: OrtValue, baseline: OrtValue, maps: np.ndarray, upsampling: Upsampling | None, normalise: bool
+    ) -> dict[str, OrtValue]:
+        """Return what score.onnx reads; without matrices, those of bilinear upsampling."""
+        cells = maps.shape[-2:]
+        if upsampling is None:
+            height, width = self.bundle.manifest.size
+            rows = self._kept(("rows", cells[0]), lambda: upsampling_matrix(cells[0], height)[None])
+            columns = self._kept(("columns", cells[1]), lambda: upsampling_matrix(cells[1], width).T[None])
+        else:
+            rows, columns = map(self.put, upsampling)
+        flag = self._kept(("normalise", normalise), lambda: np.array(normalise))
+        masks = {"maps": self.put(maps), "up_rows": rows, "up_columns": columns, "normalise": flag}
+        return {self.bundle.manifest.image.name: image, "baseline": baseline, **masks}
+
+    def black(self, images: int) -> OrtValue:
+        """Return the black baseline (N, 3, H, W): zeros, on the device."""
+        return self._kept(("black", images), lambda: np.zeros((images, *self.bundle.manifest.image.shape[1:]), np.float32))
+
+    def _kept(self, key: tuple[str, int | bool], make: Callable[[], np.ndarray]) -> OrtValue:
+        """Return an array that every explanation needs, brought onto the device once."""
+        if key not in self._constants:
+            self._constants[key] = self.put(make())
+        return self._constants[key]
+
+    def _scores(self, logits: OrtValue, graph: str) -> np.ndarray:
+        """Return logits (…, L), which must be as many as bundle.json says."""
+        found = np.asarray(logits.numpy())
+        if found.shape[-1] != self.bundle.manifest.classes:
+            raise BundleError(f"{graph}.onnx gave {found.shape} scores, bundle.json says {self.bundle.manifest.classes}.")
+        return found
+
     def edited_logits(
         self,
-        features: np.ndarray,
-        factors: Callable[[int, int], np.ndarray],
+        images: int,
+        edited: Callable[[int, int], np.ndarray],
         count: int,
         keep: Callable[[np.ndarray], np.ndarray],
     ) -> Batched:
-        """Return what `keep` makes of the logits (N, k, L) of the features times every factor; only the tail runs.
+        """Return what `keep` makes of the logits (N, k, L) of edited features; only the tail runs.
 
         Parameters
         ----------
-        features : ndarray of shape (N, C, h, w)
-        factors : callable
-            (start, stop) → factors (N or 1, stop − start, C or 1, h or 1, w or 1), float32.
+        images : int
+            N.
+        edited : callable
+            (start, stop) → features (N, stop − start, C, h, w), float32.
         count : int
-            M, how many factors there are.
+            M, how many edits there are.
         keep : callable
             As in `masked_logits`.
         """
-        images = len(features)
+        shape = self.bundle.manifest.features.shape[1:]
 
         def score(start: int, stop: int) -> np.ndarray:
-            edited = features[:, None] * factors(start, stop)
-            return keep(self.logits(edited.reshape(-1, *features.shape[1:])).reshape(images, stop - start, -1))
+            return keep(self.logits(edited(start, stop).reshape(-1, *shape)).reshape(images, stop - start, -1))
 
         return self._in_chunks(images, count, score, axis=1)
 
-    def gradients(self, features: np.ndarray, cotangents: np.ndarray) -> Batched:
+    def gradients(self, features: np.ndarray, cotangents: np.ndarray, on_device: OrtValue | None = None) -> Batched:
         """Return (∂logits/∂features)ᵀ cotangent (N, T, C, h, w) for T cotangents an image.
 
         Parameters
         ----------
         features : ndarray of shape (N, C, h, w), float32
         cotangents : ndarray of shape (N, T, L), float32
+        on_device : OrtValue, optional
+            The same features on the device, which need not go up again where one call takes them as they are.
         """
-        session = self._session("gradient")
         images, targets, classes = cotangents.shape
         rows = cotangents.reshape(-1, classes)
         name = self.bundle.manifest.features.name
 
         def derive(start: int, stop: int) -> np.ndarray:
-            repeated = features[np.arange(start, stop) // targets]
-            feeds = {name: self.put(repeated), "cotangent": self.put(rows[start:stop])}
-            return np.asarray(self._run(session, feeds).numpy())
+            as_they_are = on_device is not None and targets == 1 and stop - start == images
+            value = on_device if as_they_are else self.put(features[np.arange(start, stop) // targets])
+            feeds = {name: value, "cotangent": self.put(rows[start:stop])}
+            return np.asarray(self._run("gradient", feeds, "gradients")[0].numpy())
 
         found = self._in_chunks(1, images * targets, derive, axis=0)
         return Batched(found.values.reshape(images, targets, *features.shape[1:]), found.batch, found.halved)
@@ -218,11 +277,13 @@ class Engine:
     def _in_chunks(self, images: int, count: int, run: Callable[[int, int], np.ndarray], axis: int) -> Batched:
         """Run items 0…count of each image in as few calls as the limit allows, in smaller ones where memory is full."""
         parts: list[np.ndarray] = []
-        done, halved = 0, False
-        chunk = largest = max(1, min(count, self.max_masked_batch // images))
+        done, largest, halved = 0, 0, False
+        chunk = max(1, min(count, self.max_masked_batch // images))
         while done < count:
+            calls = -(-(count - done) // chunk)  # of equal size, so that memory is reused
+            stop = done + -(-(count - done) // calls)
             try:
-                parts.append(run(done, min(done + chunk, count)))
+                parts.append(run(done, stop))
             except DeviceMemoryError as error:
                 if chunk == 1:
                     raise DeviceMemoryError(
@@ -232,57 +293,71 @@ class Engine:
                     ) from error
                 chunk, halved = chunk // 2, True
                 self.max_masked_batch = min(self.max_masked_batch, max(1, chunk * images))
-                largest = chunk
                 continue
-            done += chunk
+            largest = max(largest, stop - done)
+            done = stop
         return Batched(np.concatenate(parts, axis), largest * images, halved)
 
     def open_all(self) -> None:
-        """Open the sessions that would otherwise open on first use."""
-        for graph in ("score", "gradient"):
+        """Open the sessions that methods use and that would otherwise open on first use."""
+        for graph in ("tail", "gradient"):
             if f"{graph}.onnx" in self.bundle.manifest.files:
                 self._session(graph)
 
     # --- sessions -------------------------------------------------------------------------------------------------------
-    def _run(self, session: Session, feeds: dict[str, OrtValue]) -> OrtValue:
-        """Run a session of one output, which stays on the device."""
-        binding = session.io_binding()
+    def _run(self, graph: str, feeds: dict[str, OrtValue], *outputs: str) -> list[OrtValue]:
+        """Run a graph; the outputs stay on the device."""
+        binding = self._session(graph).io_binding()
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)
-        binding.bind_output(session.get_outputs()[0].name, self._device)
+        for name in outputs:
+            binding.bind_output(name, self.device)
         try:
-            session.run_with_iobinding(binding)
+            self._session(graph).run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common public base
             text = one_line(error)
             if is_out_of_memory(error):
-                raise DeviceMemoryError(f"{self.provider} has no memory left: {text}") from error
+                advice = "Explain fewer images at once, or free device memory."
+                raise DeviceMemoryError(f"{self.provider} has no memory left: {text} {advice}") from error
             raise BundleError(f"A graph of {self.bundle.folder} failed on {self.provider}: {text}") from error
-        return binding.get_outputs()[0]
+        return list(binding.get_outputs())
 
     def _session(self, graph: str) -> Session:
-        """Return the session of score.onnx or gradient.onnx, opened on first use."""
-        with self._lock:
-            if graph not in self._sessions:
-                self.bundle.check_unchanged(graph)
-                inputs, output = self._interface(graph)
-                self._sessions[graph], _ = self._open(graph, inputs, output)
-            return self._sessions[graph]
+        """Return the session of a graph, opened on first use."""
+        if graph not in self._sessions:
+            with self._lock:
+                if graph not in self._sessions:
+                    self.bundle.check_unchanged(graph)
+                    self._sessions[graph], _ = self._open(graph)
+        return self._sessions[graph]
 
-    def _interface(self, graph: str) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _open(self, graph: str) -> tuple[Session, str]:
+        session, provider = open_graph(self.bundle, graph, self.choice, self.threads, spinning=self.spinning)
+        self.placements.add(graph, provider, session)
+        self.fell_back |= provider != self.choice.names[0]
+        inputs, outputs = self._interface(graph)
+        name = self.bundle.path(graph).name
+        _check_interface(name, "inputs", session.get_inputs(), inputs)
+        _check_interface(name, "outputs", session.get_outputs(), outputs)
+        return session, provider
+
+    def _interface(self, graph: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return a graph's inputs and outputs."""
         manifest = self.bundle.manifest
+        image, features, output = manifest.image, manifest.features, manifest.output
+        if graph == "head":
+            return (image,), (features,)
+        if graph == "tail":
+            return (features,), (output,)
         if graph == "gradient":
             cotangent = Tensor("cotangent", (-1, manifest.classes))
-            return (manifest.features, cotangent), Tensor("gradients", manifest.features.shape)
-        baseline = Tensor("baseline", manifest.image.shape)
-        maps, flag = Tensor("maps", (-1, -1, -1, -1)), Tensor("normalise", ())
-        return (manifest.image, baseline, maps, flag), Tensor(manifest.output.name, (-1, -1, manifest.classes))
-
-    def _open(self, graph: str, inputs: Sequence[Tensor], output: Tensor) -> tuple[Session, str]:
-        path = self.bundle.path(graph)
-        session, provider = open_session(path, self.choice, self.threads)
-        _check_interface(path.name, "inputs", session.get_inputs(), inputs)
-        _check_interface(path.name, "outputs", session.get_outputs(), [output])
-        return session, provider
+            return (features, cotangent), (Tensor("gradients", features.shape),)
+        height, width = manifest.size
+        masks = (
+            Tensor("baseline", image.shape), Tensor("maps", (-1, -1, -1, -1)), Tensor("up_rows", (-1, height, -1)),
+            Tensor("up_columns", (-1, -1, width)), Tensor("normalise", ()),
+        )  # fmt: skip
+        return (image, *masks), (Tensor(output.name, (-1, -1, manifest.classes)), features)
 
 
 def _check_interface(file: str, side: str, found: Sequence[Any], expected: Sequence[Tensor]) -> None:

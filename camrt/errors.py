@@ -5,7 +5,7 @@ CamrtError
 ├── ExportError        a model cannot be cut into a bundle
 │   └── UnknownLayer   no tensor, node or module of that name is in the model
 ├── ProviderError      an execution provider is not installed or did not start
-├── DeviceMemoryError  the device has no memory left for a single masked image
+├── DeviceMemoryError  the device has no memory left for a graph or for the images
 ├── ImageError         an image cannot be read
 ├── ParameterError     an argument is outside what is allowed
 │   ├── UnknownMethod  no method has this name
@@ -41,7 +41,7 @@ class ProviderError(CamrtError):
 
 
 class DeviceMemoryError(CamrtError):
-    """The device has no memory left for a single masked image."""
+    """The device has no memory left for a graph or for the images."""
 
 
 class ImageError(CamrtError):

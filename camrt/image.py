@@ -8,6 +8,7 @@ divide.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -134,13 +135,21 @@ def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return out.reshape(*maps.shape[:-2], *size)
 
 
-def upsample_aligned(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return maps (…, h, w) as (…, H, W) float32, bilinear with the corners' centres aligned."""
-    for axis, length in ((-2, size[0]), (-1, size[1])):
-        position = np.linspace(0, maps.shape[axis] - 1, length)
-        cell = np.floor(position).astype(int)
-        maps = _interpolate(maps, axis, cell, (position - cell).astype(np.float32))
-    return np.ascontiguousarray(maps, np.float32)
+@lru_cache(maxsize=64)
+def upsampling_matrix(n: int, out: int, *, aligned: bool = False) -> np.ndarray:
+    """Return the matrix (out, n), float32, that interpolates n values linearly at `out` places.
+
+    Maps (h, w) upsampled to (H, W) are upsampling_matrix(h, H) @ map @ upsampling_matrix(w, W).T.
+
+    Parameters
+    ----------
+    aligned : bool
+        The first and last place are those of the first and last value; otherwise centres lie half a pixel inside.
+    """
+    position = np.linspace(0, n - 1, out) if aligned else np.clip((np.arange(out) + 0.5) * n / out - 0.5, 0, n - 1)
+    matrix: np.ndarray = np.maximum(1 - np.abs(position[:, None] - np.arange(n)), 0).astype(np.float32)
+    matrix.setflags(write=False)  # it is shared
+    return matrix
 
 
 def upsampled_range(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +175,7 @@ def upsampled_range(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray
     return samples.min(axis=(-2, -1), keepdims=True), samples.max(axis=(-2, -1), keepdims=True)
 
 
+@lru_cache(maxsize=64)
 def extreme_samples(n: int, out: int) -> np.ndarray:
     """Return which of `out` samples are the first or last in one of the n + 1 cells, when n values become `out`."""
     cell = np.floor((np.arange(out) + 0.5) * n / out - 0.5).astype(int)

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -11,9 +14,11 @@ import pytest
 from onnx import numpy_helper
 
 import camrt
-from camrt.bundle import open_bundle, sha256_of
-from camrt.engine import Batched, Engine
+import exporters
+from camrt.bundle import open_bundle
+from camrt.engine import MAX_MASKED_BATCH, Batched, Engine
 from camrt.errors import BundleError, DeviceMemoryError, ParameterError
+from camrt.files import sha256_of
 from camrt.image import scaled, upsample
 from camrt.manifest import MANIFEST
 from camrt.methods import METHODS
@@ -25,7 +30,7 @@ from .conftest import ROOT
 
 @pytest.fixture
 def engine(tiny_bundle) -> Engine:
-    return Engine(open_bundle(tiny_bundle), ["cpu"])
+    return Engine(open_bundle(tiny_bundle), ["cpu"], max_masked_batch=64)
 
 
 def limited(folder, limit: int) -> Engine:
@@ -51,24 +56,21 @@ def masked(engine: Engine, x: np.ndarray, maps: np.ndarray, keep=everything, **o
     return engine.masked_logits(image, baseline, *parts(maps), keep, **options)
 
 
-GRAPH_OF = {"maps": "score", "cotangent": "gradient", "features": "tail", "image": "head"}  # the first input that it has
-
-
 class Spy:
     """Stands before an engine's runs: notes which graph ran on how many rows, and has room for so many of one graph's."""
 
     def __init__(self, engine: Engine, full: str = "", room: int = 0):
         self.run, self.full, self.room = engine._run, full, room
-        self.rows: dict[str, list[int]] = {"head": [], "tail": [], "gradient": [], "score": []}
+        self.rows: dict[str, list[int]] = {"whole": [], "tail": [], "gradient": [], "score": []}
 
-    def __call__(self, session, feeds):
-        own = next(name for name in GRAPH_OF if name in feeds)
-        graph, shape = GRAPH_OF[own], feeds[own].shape()
-        rows = int(np.prod(shape[:2])) if graph == "score" else shape[0]
-        self.rows[graph].append(rows)
-        if graph == self.full and rows > self.room:
+    def __call__(self, graph, feeds, *outputs):
+        shape = feeds["maps"].shape()[:2] if graph == "score" else next(iter(feeds.values())).shape()[:1]
+        rows = int(np.prod(shape))
+        kind = "whole" if "features" in outputs else graph
+        self.rows[kind].append(rows)
+        if kind == self.full and rows > self.room:
             raise DeviceMemoryError("cpu has no memory left")
-        return self.run(session, feeds)
+        return self.run(graph, feeds, *outputs)
 
 
 def test_features_and_logits_have_the_manifests_shapes(engine, x):
@@ -76,6 +78,22 @@ def test_features_and_logits_have_the_manifests_shapes(engine, x):
     assert features.numpy().shape == (2, 12, 8, 8)
     assert engine.logits(features).shape == (2, 5)
     assert np.array_equal(engine.logits(features), engine.logits(features.numpy()))
+
+
+def test_the_whole_model_gives_what_head_and_tail_give_one_after_the_other(engine, x):
+    features, logits = engine.whole(engine.put(x))
+    in_steps = engine.features(engine.put(x))
+    np.testing.assert_allclose(features.numpy(), in_steps.numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(logits, engine.logits(in_steps), rtol=0, atol=1e-5)
+    assert np.array_equal(logits, engine.whole(engine.put(x))[1])
+
+
+def test_an_image_that_is_not_finite_gives_features_that_are_not(engine, x):
+    x[0, 0, 5, 5] = np.nan
+    features, logits = engine.whole(engine.put(x))
+    assert np.isnan(features.numpy()[0]).any()
+    assert np.isnan(logits[0]).any()
+    assert np.isfinite(logits[1]).all()
 
 
 # --- masked images ------------------------------------------------------------------------------------------------------
@@ -99,7 +117,7 @@ def test_only_what_is_kept_of_every_chunk_comes_back(tiny_bundle, x):
         return logits[..., 3]
 
     found = masked(limited(tiny_bundle, 4), x, maps, one_class)
-    assert seen == [(2, 2, 5), (2, 2, 5), (2, 1, 5)]
+    assert seen == [(2, 2, 5), (2, 2, 5), (2, 1, 5)]  # 5 maps in three calls, as equal as can be
     assert found.values == pytest.approx(masked(limited(tiny_bundle, 64), x, maps).values[..., 3], abs=1e-5)
 
 
@@ -155,19 +173,45 @@ def test_no_method_sends_more_than_the_limit_in_one_call(wide_bundle, method, mo
     photos = list(np.random.default_rng(3).integers(0, 256, (3, 8, 8, 3), np.uint8))
     run = explainer.explain(photos, targets=[0, 1], method=method, **({"masks": 60} if method == "rise" else {}))[0].run
     assert max(n for rows in spy.rows.values() for n in rows) <= 50
-    masked_images, edited, gradients = (3 * n for n in (run.passes - 1, run.tail_passes, run.backward_passes))
-    assert sum(spy.rows["score"]) in (masked_images, masked_images - 3)  # Group-CAM looks at the blurred images too
-    assert sum(spy.rows["tail"]) >= 3 + edited
+    passes, edited, gradients = (3 * n for n in (run.passes, run.tail_passes, run.backward_passes))
+    black = spy.rows["whole"].count(1)
+    assert sum(spy.rows["score"]) + sum(spy.rows["whole"]) - black == passes
+    assert sum(spy.rows["tail"]) >= edited
     assert sum(spy.rows["gradient"]) == gradients
     assert run.masked_batch == max(spy.rows["score"], default=0)
     if method == "score-cam":
-        assert spy.rows["score"] == [48] * 128
+        assert len(spy.rows["score"]) == 3 * 41  # an image at a time, its 2048 copies in calls of equal size
+        assert set(spy.rows["score"]) == {50, 49}
+
+
+def test_calls_are_of_equal_size_so_that_memory_is_reused(tiny_bundle, x):
+    engine = limited(tiny_bundle, 16)
+    spy = Spy(engine)
+    engine._run = spy
+    masked(engine, x[:1], np.ones((1, 33, 8, 8), np.float32))
+    masked(engine, x, np.ones((2, 10, 8, 8), np.float32))
+    assert spy.rows["score"] == [11, 11, 11, 10, 10]
+
+
+def test_a_batch_is_by_default_as_large_as_serves_the_device(tiny_bundle):
+    assert Engine(open_bundle(tiny_bundle), ["cpu"]).max_masked_batch == MAX_MASKED_BATCH["cpu"] == 5
+
+
+def test_each_map_may_be_upsampled_in_its_own_way(engine, x):
+    maps = np.random.default_rng(1).random((2, 5, 4, 6), np.float32)
+    rows, columns = (
+        np.random.default_rng(2).random((5, 32, 4), np.float32),
+        np.random.default_rng(3).random((5, 6, 32), np.float32),
+    )
+    rows, columns = rows / 4, columns / 6
+    found = masked(engine, x, maps, normalise=False, upsampling=lambda a, b: (rows[a:b], columns[a:b])).values
+    assert found == pytest.approx(masked(engine, x, rows @ maps @ columns, normalise=False).values, abs=1e-5)
 
 
 def test_the_black_baseline_is_computed_once(engine, monkeypatch):
     calls = []
-    run = engine.features
-    monkeypatch.setattr(engine, "features", lambda image: calls.append(1) or run(image))
+    run = engine.whole
+    monkeypatch.setattr(engine, "whole", lambda image: calls.append(1) or run(image))
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: engine.black_logits(), range(16)))
     assert len(calls) == 1
@@ -180,7 +224,7 @@ def test_the_black_baseline_is_computed_once(engine, monkeypatch):
 def test_edited_features_in_chunks_score_as_in_single_runs_of_the_tail(tiny_bundle, limit, shape):
     rng = np.random.default_rng(4)
     features, factors = rng.random((2, 12, 8, 8), np.float32), rng.normal(size=shape).astype(np.float32)
-    found = limited(tiny_bundle, limit).edited_logits(features, *parts(factors), everything)
+    found = limited(tiny_bundle, limit).edited_logits(len(features), *parts(features[:, None] * factors), everything)
     edited = features[:, None] * factors
     expected = [[graphs.run(tiny_bundle / "tail.onnx", {"features": one[None]})[0][0] for one in row] for row in edited]
     assert found.values == pytest.approx(np.array(expected), abs=1e-5)
@@ -190,8 +234,15 @@ def test_edited_features_in_chunks_score_as_in_single_runs_of_the_tail(tiny_bund
 def test_only_what_is_kept_of_the_edited_features_logits_comes_back(tiny_bundle):
     rng = np.random.default_rng(4)
     features, factors = rng.random((2, 12, 8, 8), np.float32), rng.random((2, 5, 12, 1, 1), np.float32)
-    kept = limited(tiny_bundle, 4).edited_logits(features, *parts(factors), lambda logits: logits[..., 1:3]).values
-    assert np.array_equal(kept, limited(tiny_bundle, 4).edited_logits(features, *parts(factors), everything).values[..., 1:3])
+    kept = (
+        limited(tiny_bundle, 4)
+        .edited_logits(len(features), *parts(features[:, None] * factors), lambda logits: logits[..., 1:3])
+        .values
+    )
+    assert np.array_equal(
+        kept,
+        limited(tiny_bundle, 4).edited_logits(len(features), *parts(features[:, None] * factors), everything).values[..., 1:3],
+    )
 
 
 @pytest.mark.parametrize("limit", [5, 64])
@@ -232,7 +283,7 @@ def test_gradients_in_chunks_equal_those_one_by_one(features_and_cotangents, mon
         (alone,) = graphs.run(graph, {"features": features[n : n + 1], "cotangent": cotangents[n, t : t + 1]})
         np.testing.assert_allclose(found.values[n, t], alone[0], rtol=0, atol=1e-5 * float(np.abs(alone).max()))
     assert sum(spy.rows["gradient"]) == 12  # a row for every image and target
-    assert max(spy.rows["gradient"]) == found.batch == min(limit, 12)
+    assert max(spy.rows["gradient"]) == found.batch == {1: 1, 2: 2, 5: 4, 12: 12, 64: 12}[limit]  # in calls of equal size
 
 
 def test_the_gradient_of_a_mean_and_a_linear_layer_is_its_weights_over_the_cells(tiny_bundle, engine):
@@ -243,29 +294,34 @@ def test_the_gradient_of_a_mean_and_a_linear_layer_is_its_weights_over_the_cells
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("graph", ["score", "gradient"])
+@pytest.mark.parametrize("graph", ["tail", "gradient"])
 def test_a_session_is_opened_on_first_use_and_once_for_all_threads(tiny_bundle, x, monkeypatch, graph):
     opened = []
-    real = camrt.engine.open_session
-    monkeypatch.setattr(camrt.engine, "open_session", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    real = camrt.engine.open_graph
+    monkeypatch.setattr(
+        camrt.engine, "open_graph", lambda b, name, *rest, **how: opened.append(name) or real(b, name, *rest, **how)
+    )
     engine = Engine(open_bundle(tiny_bundle), ["cpu"])
-    assert opened == ["head.onnx", "tail.onnx"]
-    ones = np.ones((2, 2, 8, 8), np.float32)
+    assert opened == ["score"]
     cotangents = np.ones((2, 2, 5), np.float32)
-    features = engine.features(engine.put(x)).numpy()
-    use = {"score": lambda: masked(engine, x, ones), "gradient": lambda: engine.gradients(features, cotangents)}[graph]
+    features = engine.whole(engine.put(x))[0].numpy()
+    masked(engine, x, np.ones((2, 2, 8, 8), np.float32))
+    assert opened == ["score"]  # Cluster-CAM needs no more: the weights are in memory once
+    use = {"tail": lambda: engine.logits(features), "gradient": lambda: engine.gradients(features, cotangents).values}[graph]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: use().values, range(16)))
-    assert opened[2:] == [f"{graph}.onnx"]
+        found = list(pool.map(lambda _: use(), range(16)))
+    assert opened[1:] == [graph]
     assert all(np.array_equal(found[0], other) for other in found)
 
 
 def test_all_sessions_can_be_opened_before_they_are_used(tiny_bundle, monkeypatch):
     opened = []
-    real = camrt.engine.open_session
-    monkeypatch.setattr(camrt.engine, "open_session", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    real = camrt.engine.open_graph
+    monkeypatch.setattr(
+        camrt.engine, "open_graph", lambda b, name, *rest, **how: opened.append(name) or real(b, name, *rest, **how)
+    )
     Engine(open_bundle(tiny_bundle), ["cpu"]).open_all()
-    assert sorted(opened) == ["gradient.onnx", "head.onnx", "score.onnx", "tail.onnx"]
+    assert sorted(opened) == ["gradient", "score", "tail"]
 
 
 # --- full memory ----------------------------------------------------------------------------------------------------------
@@ -287,10 +343,10 @@ def test_a_full_device_halves_the_chunk_and_goes_on(engine, x, monkeypatch):
 def test_a_full_device_halves_the_chunk_of_edited_features(engine, monkeypatch):
     rng = np.random.default_rng(7)
     features, factors = rng.random((2, 12, 8, 8), np.float32), rng.random((1, 12, 12, 1, 1), np.float32)
-    whole = engine.edited_logits(features, *parts(factors), everything)
+    whole = engine.edited_logits(len(features), *parts(features[:, None] * factors), everything)
     spy = Spy(engine, full="tail", room=7)
     monkeypatch.setattr(engine, "_run", spy)
-    result = engine.edited_logits(features, *parts(factors), everything)
+    result = engine.edited_logits(len(features), *parts(features[:, None] * factors), everything)
     assert spy.rows["tail"] == [24, 12, 6, 6, 6, 6]
     assert (whole.halved, result.halved, result.batch) == (False, True, 6)
     assert result.values == pytest.approx(whole.values, abs=1e-5)
@@ -314,7 +370,7 @@ def test_a_full_device_halves_the_chunk_of_gradients(features_and_cotangents, mo
 def test_a_halved_chunk_is_noted_in_the_explanation(
     tiny_bundle, pixels, monkeypatch, method, parameters, graph, room, masked_batch
 ):
-    explainer = camrt.load(tiny_bundle, providers=["cpu"])
+    explainer = camrt.load(tiny_bundle, providers=["cpu"], max_masked_batch=64)
     before = explainer.explain(pixels, top=5, method=method, **parameters)
     assert "chunk_halved" not in before.notes
     monkeypatch.setattr(explainer.engine, "_run", Spy(explainer.engine, graph, room))
@@ -322,6 +378,14 @@ def test_a_halved_chunk_is_noted_in_the_explanation(
     assert "chunk_halved" in explanation.notes
     assert explanation.run.masked_batch == masked_batch
     np.testing.assert_allclose(explanation.heatmap, before.heatmap, rtol=0, atol=1e-4)
+
+
+def test_an_image_that_does_not_fit_is_an_error_with_advice(engine, x, monkeypatch):
+    full = Mock(**{"run_with_iobinding.side_effect": RuntimeError("Failed to allocate memory for requested buffer of size 1")})
+    image = engine.put(x)
+    monkeypatch.setattr(engine, "_session", lambda graph: full)
+    with pytest.raises(DeviceMemoryError, match=r"cpu has no memory left: .* Explain fewer images at once, or free"):
+        engine.whole(image)
 
 
 @pytest.mark.parametrize("graph", ["score", "gradient", "tail"])
@@ -332,12 +396,18 @@ def test_no_room_for_a_single_image_is_an_error(engine, x, monkeypatch, graph):
         {
             "score": lambda: masked(engine, x, np.ones((2, 4, 8, 8), np.float32)),
             "gradient": lambda: engine.gradients(features, np.ones((2, 3, 5), np.float32)),
-            "tail": lambda: engine.edited_logits(features, *parts(np.ones((1, 4, 1, 1, 1), np.float32)), everything),
+            "tail": lambda: engine.edited_logits(2, *parts(np.ones((2, 4, 12, 8, 8), np.float32)), everything),
         }[graph]()
 
 
 @pytest.mark.parametrize(
-    "text", ["Failed to allocate memory for requested buffer of size 1234", "CUDA error: out of memory", "std::bad_alloc"]
+    "text",
+    [
+        "Failed to allocate memory for requested buffer of size 1234",
+        "BFCArena::AllocateRawInternal(size_t) Available memory of 8388608 is smaller than requested bytes of 18874368",
+        "CUDA error: out of memory",
+        "std::bad_alloc",
+    ],
 )
 def test_onnx_runtimes_words_for_a_full_device_are_understood(text):
     assert is_out_of_memory(RuntimeError(f"Non-zero status code: {text}"))
@@ -350,7 +420,7 @@ def test_other_failures_of_a_session_are_not_taken_for_a_full_device(engine, x):
 
 
 # --- what is opened late --------------------------------------------------------------------------------------------------
-LATE = {"score": "cluster-cam", "gradient": "hires-cam"}  # the graphs that open on first use, and methods that use them
+LATE = {"tail": "recipro-cam", "gradient": "hires-cam"}  # the graphs that open on first use, and methods that use them
 
 
 @pytest.mark.parametrize("method", LATE.values())
@@ -389,18 +459,24 @@ def test_a_batch_of_none_is_refused(tiny_bundle):
         Engine(open_bundle(tiny_bundle), max_masked_batch=0)
 
 
+@pytest.mark.parametrize("when", ["sometimes", True, None])
+def test_threads_spin_at_known_times_only(tiny_bundle, when):
+    with pytest.raises(ParameterError, match="spinning must be one of running, always, never, got"):
+        Engine(open_bundle(tiny_bundle), ["cpu"], spinning=when)
+
+
 def swap(tiny_bundle, folder, graph: str) -> None:
-    """Put the tail in a graph's place, and its hash into bundle.json."""
+    """Put the head in a graph's place, and its hash into bundle.json."""
     shutil.copytree(tiny_bundle, folder)
-    shutil.copy(tiny_bundle / "tail.onnx", folder / f"{graph}.onnx")
+    shutil.copy(tiny_bundle / "head.onnx", folder / f"{graph}.onnx")
     values = json.loads((folder / MANIFEST).read_text())
     values["files"][f"{graph}.onnx"] = sha256_of(folder / f"{graph}.onnx")
     (folder / MANIFEST).write_text(json.dumps(values))
 
 
 def test_graphs_that_do_not_fit_bundle_json_are_refused_though_their_hashes_do(tiny_bundle, tmp_path):
-    swap(tiny_bundle, tmp_path / "swapped", "head")
-    with pytest.raises(BundleError, match=r"head\.onnx has the inputs \[features \(N, 12, 8, 8\)\], bundle\.json says"):
+    swap(tiny_bundle, tmp_path / "swapped", "score")
+    with pytest.raises(BundleError, match=r"score\.onnx has the inputs \[image \(N, 3, 32, 32\)\], bundle\.json says"):
         camrt.load(tmp_path / "swapped")
 
 
@@ -408,5 +484,28 @@ def test_graphs_that_do_not_fit_bundle_json_are_refused_though_their_hashes_do(t
 def test_graphs_opened_late_that_do_not_fit_bundle_json_are_refused_too(tiny_bundle, tmp_path, pixels, graph, method):
     swap(tiny_bundle, tmp_path / "swapped", graph)
     explainer = camrt.load(tmp_path / "swapped")
-    with pytest.raises(BundleError, match=rf"{graph}\.onnx has the inputs \[features \(N, 12, 8, 8\)\], bundle\.json says"):
+    with pytest.raises(BundleError, match=rf"{graph}\.onnx has the inputs \[image \(N, 3, 32, 32\)\], bundle\.json says"):
         explainer.explain(pixels, method=method)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------------
+def test_the_gradients_linear_layers_stay_in_the_file(tmp_path):
+    body = """
+        c = Conv <kernel_shape = [1, 1]> (x, w)  r = Relu (c)  f = Flatten (r)
+        h = Gemm <transB = 1> (f, big)  k = Relu (h)  scores = MatMul (k, fc)
+        """
+    built = graphs.parse(body, image="N,3,16,16", w=(8, 3, 1, 1), big=(2000, 2048), fc=(2000, 5))
+    bundle = tmp_path / "bundle"
+    exporters.export(graphs.save(built, tmp_path / "wide.onnx"), bundle, overrides={"scale": 1 / 255})
+    program = (
+        "import sys, camrt, numpy as np\n"
+        "anonymous = lambda: next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('RssAnon'))\n"
+        f"explainer = camrt.load({str(bundle)!r}, ['cpu'], cache=False)\n"
+        "photo = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)\n"
+        "explainer.explain(photo, method='eigen-cam')\n"
+        "before = anonymous()\n"
+        "explainer.explain(photo, method='grad-cam')\n"
+        "print(anonymous() - before)"
+    )
+    weights = 2048 * 2000 * 4 / 1024  # kB
+    assert int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout) < weights / 4

@@ -20,8 +20,8 @@ from camrt.image import (
     restore,
     scaled,
     upsample,
-    upsample_aligned,
     upsampled_range,
+    upsampling_matrix,
 )
 from camrt.preprocess import Preprocess, imagenet, squash
 
@@ -82,18 +82,24 @@ def test_normalising_before_upsampling_equals_normalising_after():
     np.testing.assert_allclose(found, (up - low) / (high - low), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize(("low", "high"), [*SIZES, ((4, 4), (1, 1)), ((2, 3), (1, 9)), ((1, 1), (5, 5))])
-def test_upsampling_with_aligned_corners_equals_torchs(low, high):
+def test_upsampling_by_two_matrices_equals_torchs(low, high, aligned):
     maps = np.random.default_rng(0).normal(size=(2, 3, *low)).astype(np.float32)
-    expected = functional.interpolate(torch.from_numpy(maps), size=high, mode="bilinear", align_corners=True).numpy()
-    found = upsample_aligned(maps, high)
+    expected = functional.interpolate(torch.from_numpy(maps), size=high, mode="bilinear", align_corners=aligned).numpy()
+    rows, columns = (upsampling_matrix(n, out, aligned=aligned) for n, out in zip(low, high, strict=True))
+    found = rows @ maps @ columns.T
     assert (found.shape, found.dtype) == (expected.shape, np.float32)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_upsampling_with_aligned_corners_keeps_the_corners():
-    maps = np.random.default_rng(0).normal(size=(3, 7, 9)).astype(np.float32)
-    assert np.array_equal(upsample_aligned(maps, (50, 61))[:, ::49, ::60], maps[:, ::6, ::8])
+    assert np.array_equal(upsampling_matrix(7, 50, aligned=True)[::49], np.eye(7, dtype=np.float32)[::6])
+
+
+def test_a_shared_matrix_cannot_be_changed():
+    with pytest.raises(ValueError, match="read-only"):
+        upsampling_matrix(7, 50)[0, 0] = 2
 
 
 @pytest.mark.parametrize("offset", [-5.0, 0.0, 1e4])

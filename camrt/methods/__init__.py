@@ -15,7 +15,7 @@ from camrt.methods.eigen_cam import eigen_cam
 from camrt.methods.eigengrad_cam import eigengrad_cam
 from camrt.methods.cam import cam
 from camrt.methods.ablation_cam import ablation_cam
-from camrt.methods.recipro_cam import cell_masks
+from camrt.methods.recipro_cam import only_cells
 from camrt.methods.score_cam import score_cam
 from camrt.methods.rise import RandomMasks
 from camrt.methods.registry import GRADIENTS, METHODS, Method, Parameter, get_method
@@ -28,7 +28,6 @@ __all__ = [
     "RandomMasks",
     "ablation_cam",
     "cam",
-    "cell_masks",
     "cluster_cam",
     "cluster_maps",
     "eigen_cam",
@@ -40,6 +39,7 @@ __all__ = [
     "group_maps",
     "hires_cam",
     "layer_cam",
+    "only_cells",
     "score_cam",
     "xgrad_cam",
 ]

@@ -39,7 +39,7 @@ def run(case: Case) -> np.ndarray:
 
     def without(start: int, stop: int) -> np.ndarray:
         kept = np.asarray(np.arange(channels) != np.arange(start, stop)[:, None], np.float32)
-        return kept[None, ..., None, None]
+        return case.features[:, None] * kept[..., None, None]
 
     logits = case.scores(case.logits[:, None], "logit")
     falls = logits - case.edited_scores(without, channels, score="logit")

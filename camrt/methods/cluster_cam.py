@@ -235,7 +235,7 @@ def run(
 
         def without(start: int, stop: int) -> np.ndarray:
             kept = np.asarray(clusters_of != np.arange(start, stop)[:, None], np.float32)
-            return kept[..., None, None]  # (N, k, C, 1, 1)
+            return case.features[:, None] * kept[..., None, None]
 
         whole = case.scores(case.logits[:, None], score)
         scores = whole - case.edited_scores(without, count, score=score)

@@ -18,15 +18,26 @@ if TYPE_CHECKING:
 GAUSSIAN = np.outer([1, 2, 1], [1, 2, 1]) / 16  # as in the authors' code: 1/4 in the middle, 1/8 beside it, 1/16 at the corners
 
 
-def cell_masks(height: int, width: int, mask: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Return the masks (stop − start, h, w), float32, of cells start…stop: the cell alone, or a 3 × 3 Gaussian round it."""
+def only_cells(features: np.ndarray, start: int, stop: int, mask: str = "one-hot") -> np.ndarray:
+    """Return features in which nothing is left but a cell, (N, C, h, w) → (N, stop − start, C, h, w).
+
+    Parameters
+    ----------
+    start, stop : int
+        The cells, row by row.
+    mask : {"one-hot", "gaussian"}
+        The cell alone, or a 3 × 3 Gaussian round it.
+    """
+    images, channels, height, width = features.shape
     kernel = GAUSSIAN if mask == "gaussian" else np.ones((1, 1))
-    reach = len(kernel) // 2
-    cells = np.arange(start, height * width if stop is None else stop)
-    masks = np.zeros((len(cells), height + 2 * reach, width + 2 * reach), np.float32)
-    for mask_of_cell, i, j in zip(masks, cells // width, cells % width, strict=True):
-        mask_of_cell[i : i + len(kernel), j : j + len(kernel)] = kernel
-    return masks[:, reach : reach + height, reach : reach + width]
+    rows, columns = np.divmod(np.arange(start, stop), width)
+    left = np.zeros((images, stop - start, channels, height, width), np.float32)
+    for (down, right), weight in np.ndenumerate(kernel):  # a few cells are written, which is faster than to multiply them all
+        i, j = rows + down - len(kernel) // 2, columns + right - len(kernel) // 2
+        inside = np.flatnonzero((i >= 0) & (i < height) & (j >= 0) & (j < width))
+        i, j = i[inside], j[inside]
+        left[:, inside, :, i, j] = features[:, :, i, j].transpose(2, 0, 1) * np.float32(weight)
+    return left
 
 
 @method(
@@ -45,8 +56,8 @@ def run(case: Case, *, mask: str, score: str) -> np.ndarray:
     """Return the maps (N, T, h, w) of a case: s_c of the tail on the features times each cell's mask."""
     height, width = case.features.shape[2:]
 
-    def factors(start: int, stop: int) -> np.ndarray:
-        return cell_masks(height, width, mask, start, stop)[None, :, None]
+    def edited(start: int, stop: int) -> np.ndarray:
+        return only_cells(case.features, start, stop, mask)
 
-    scores = case.edited_scores(factors, height * width, score=score)
+    scores = case.edited_scores(edited, height * width, score=score)
     return scores.transpose(0, 2, 1).reshape(len(case.x), -1, height, width)

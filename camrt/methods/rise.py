@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from camrt.image import upsample
+from camrt.image import upsampling_matrix
 from camrt.methods.registry import MASKED_IMAGES, SCORE, SEED, Parameter, method
 
 if TYPE_CHECKING:
     from camrt.case import Case
+    from camrt.engine import Upsampling
 
 BLOCK = 64  # masks at once
 
@@ -36,18 +37,23 @@ class RandomMasks:
 
     def __init__(self, count: int, size: tuple[int, int], grid: int, p: float, seed: int):
         rng = np.random.default_rng(seed)
-        self.size = size
-        self.cell = tuple(-(-side // grid) for side in size)
-        self.whole = ((grid + 1) * self.cell[0], (grid + 1) * self.cell[1])
+        cells = [-(-side // grid) for side in size]
         self.grids = (rng.random((count, grid, grid), np.float32) < p).astype(np.float32)
-        self.shifts = rng.integers(0, self.cell, (count, 2))
+        self.shifts = rng.integers(0, cells, (count, 2))
+        self.windows = []  # for rows and columns, the matrices (shifts, side, grid) of upsampling and cropping at every shift
+        for side, cell in zip(size, cells, strict=True):
+            whole = upsampling_matrix(grid, (grid + 1) * cell)
+            self.windows.append(np.stack([whole[shift : shift + side] for shift in range(cell)]))
+
+    def upsampling(self, start: int, stop: int) -> Upsampling:
+        """Return the matrices (stop − start, H, grid) and (stop − start, grid, W) of masks start…stop."""
+        rows, columns = (window[shift] for window, shift in zip(self.windows, self.shifts[start:stop].T, strict=True))
+        return rows, columns.transpose(0, 2, 1)
 
     def part(self, start: int, stop: int) -> np.ndarray:
         """Return masks start…stop, (stop − start, H, W) float32."""
-        height, width = self.size
-        large = upsample(self.grids[start:stop], self.whole)
-        shifts = self.shifts[start:stop]
-        return np.stack([m[i : i + height, j : j + width] for m, (i, j) in zip(large, shifts, strict=True)])
+        rows, columns = self.upsampling(start, stop)
+        return np.asarray(rows @ self.grids[start:stop] @ columns)
 
 
 @method(
@@ -68,10 +74,12 @@ def run(case: Case, *, masks: int, grid: int, p: float, score: str, seed: int) -
     random = RandomMasks(masks, case.size, grid, p, seed)
 
     def for_all_images(start: int, stop: int) -> np.ndarray:
-        part = random.part(start, stop)
-        return np.broadcast_to(part, (len(case.x), *part.shape))
+        grids = random.grids[start:stop]
+        return np.broadcast_to(grids, (len(case.x), *grids.shape))
 
-    scores, _ = case.masked_scores(for_all_images, masks, baseline="black", score=score, normalise=False)
+    scores, _ = case.masked_scores(
+        for_all_images, masks, baseline="black", score=score, normalise=False, upsampling=random.upsampling
+    )
     total = np.zeros((*case.targets.shape, *case.size), np.float64)
     for start in range(0, masks, BLOCK):
         part = random.part(start, min(start + BLOCK, masks))

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from camrt.image import scaled, upsample_aligned
+from camrt.image import scaled, upsampling_matrix
 from camrt.methods.registry import MASKED_IMAGES, Parameter, method
 from camrt.methods.weighting import weighted_sum
 
 if TYPE_CHECKING:
-    from camrt.case import Case, Parts
+    from camrt.case import Case
 
 VARIANTS = ("paper", "pytorch-grad-cam", "torchcam")
 
@@ -43,13 +43,14 @@ def score_cam(features: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def run(case: Case, *, variant: str) -> np.ndarray:
     """Return the maps (N, T, h, w) of a case."""
     features = case.features
-    maps: Parts = {
-        "paper": lambda start, stop: features[:, start:stop],
-        "pytorch-grad-cam": lambda start, stop: upsample_aligned(features[:, start:stop], case.size),
-        "torchcam": lambda start, stop: scaled(features[:, start:stop]),
-    }[variant]
+    maps = scaled(features) if variant == "torchcam" else features
+    rows, columns = (
+        upsampling_matrix(n, out, aligned=variant == "pytorch-grad-cam")
+        for n, out in zip(features.shape[2:], case.size, strict=True)
+    )
     scores, _ = case.masked_scores(
-        maps, features.shape[1], baseline="black", normalise=variant != "torchcam",
-        score="probability" if variant == "paper" else "logit",
+        lambda start, stop: maps[:, start:stop], features.shape[1], baseline="black",
+        score="probability" if variant == "paper" else "logit", normalise=variant != "torchcam",
+        upsampling=lambda start, stop: (rows[None], columns.T[None]),
     )  # fmt: skip
     return score_cam(features, scores)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import cache, partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from camrt.methods import cell_masks
+from camrt.methods import only_cells
 from tests.methods.judge import Judge, check
 
 KERNELS = {"one-hot": [[1.0]], "gaussian": [[1 / 16, 1 / 8, 1 / 16], [1 / 8, 1 / 4, 1 / 8], [1 / 16, 1 / 8, 1 / 16]]}
@@ -45,8 +46,10 @@ def test_by_logits_the_map_equals_the_formula(judge):
 
 @pytest.mark.parametrize("mask", KERNELS)
 def test_the_masks_stand_on_the_cells_in_the_order_of_the_map(mask):
-    assert cell_masks(3, 5, mask) == pytest.approx(masks(3, 5, mask)[:, 0].numpy())
-    assert cell_masks(3, 5, mask, 4, 11) == pytest.approx(masks(3, 5, mask)[4:11, 0].numpy())
+    features = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    expected = (features[:, None] * masks(3, 5, mask)).numpy()
+    np.testing.assert_allclose(only_cells(features.numpy(), 0, 15, mask), expected, rtol=1e-6)
+    np.testing.assert_allclose(only_cells(features.numpy(), 4, 11, mask), expected[:, 4:11], rtol=1e-6)
 
 
 def test_a_probability_is_a_sigmoid_where_the_bundle_says_so(yes_no):
