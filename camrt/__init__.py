@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from camrt.explanation import Explanation, Target
     from camrt.heatmap import Outcome
     from camrt.photo import Photo, load_photo
+    from camrt.stream import Failure
 
 _HOME = {
     "BundleError": "errors",
@@ -44,6 +45,7 @@ _HOME = {
     "Explanation": "explanation",
     "ExplanationError": "errors",
     "ExportError": "errors",
+    "Failure": "stream",
     "ImageError": "errors",
     "MethodUnavailable": "errors",
     "Outcome": "heatmap",
@@ -66,6 +68,7 @@ __all__ = [
     "Explanation",
     "ExplanationError",
     "ExportError",
+    "Failure",
     "ImageError",
     "MethodUnavailable",
     "Outcome",

@@ -16,10 +16,17 @@ def main() -> None:
     try:
         from camrt.cli import camrt
     except ImportError as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(INTERRUPTED if _was_interrupted(error) else f"Error: {error}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     camrt(prog_name="camrt")
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether an interrupt lies behind an error; a compiled module makes an ImportError of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from camrt.heatmap import Outcome, heatmap
 from camrt.image import Geometry, restore
 from camrt.manifest import first_name
 from camrt.photo import Photo
+from camrt.placement import Placement
 from camrt.render import encode_png, overlay
 
 MAX_NAME = 80  # bytes of a part of a file name; file systems allow 255 for all of it
@@ -83,7 +84,7 @@ class Run:
     tail_passes, backward_passes : int
         Passes of the tail on edited features, and gradients of the tail.
     masked_batch : int
-        Masked images in one call.
+        Most masked images that shared a call; 0 where there were none.
     timings : mapping of str to float
         Milliseconds per stage; a stage that several images shared counts in equal parts.
     provider : str
@@ -92,6 +93,9 @@ class Run:
         Its name, and
     bundle_sha256 : str
         the SHA-256 of its bundle.json.
+    placement : mapping of str to Placement or None
+        Where a provider other than the CPU runs: for each graph that was opened so far, how many nodes it took and which
+        operators it left to the CPU; None where this ONNX Runtime does not tell.  Empty on the CPU.
     """
 
     method: str
@@ -105,6 +109,7 @@ class Run:
     versions: Mapping[str, str]
     bundle: str
     bundle_sha256: str
+    placement: Mapping[str, Placement | None] = field(default_factory=dict)
 
     @property
     def cost(self) -> str:
@@ -211,6 +216,7 @@ class Explanation:
             "masked_batch": self.run.masked_batch,
             "milliseconds": {stage: round(ms, 3) for stage, ms in self.run.timings.items()},
             "provider": self.run.provider,
+            "placement": {graph: placement and placement.to_json() for graph, placement in self.run.placement.items()},
             "versions": dict(self.run.versions),
             "bundle": {"name": self.run.bundle, "sha256": self.run.bundle_sha256},
             "geometry": {

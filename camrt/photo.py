@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from camrt.errors import ImageError
+from camrt.errors import ImageError, one_line
 from camrt.files import read_regular
 from camrt.header import Header, read_header
 
@@ -65,17 +65,31 @@ def load_photo(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Photo:
     if isinstance(source, Photo):
         return source
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
+        path = Path(os.fsdecode(source))
         return Photo(_decode(_read(path), str(path), max_pixels), path.stem, str(path))
     if isinstance(source, bytes | bytearray | memoryview):
         return Photo(_decode(bytes(source), "the image", max_pixels))
-    if hasattr(source, "__array_interface__") or hasattr(source, "__array__"):
+    return Photo(_from_array(_as_array(source), max_pixels))
+
+
+def hold_photo(source: ImageSource, max_pixels: int = MAX_PIXELS) -> ImageSource:
+    """Return what may be decoded later, whatever the caller does with its buffers until then."""
+    return source if isinstance(source, str | os.PathLike | bytes) else load_photo(source, max_pixels)
+
+
+def _as_array(source: Any) -> np.ndarray:
+    """Return the array of anything that has one, of a PIL image in plain colours."""
+    try:
+        if not (hasattr(source, "__array_interface__") or hasattr(source, "__array__")):
+            raise ImageError(f"An image must be a path, encoded bytes or an array, got {type(source).__name__}.")
         mode = getattr(source, "mode", None)
         if isinstance(mode, str) and mode not in PLAIN_MODES:  # a PIL image with a palette, CMYK, …
-            convert: Callable[[str], Any] = source.convert  # type: ignore[union-attr]
-            source = convert("RGBA" if mode in ("LA", "PA", "P") else "RGB")
-        return Photo(_from_array(np.array(source), max_pixels))  # a copy: the caller may use the buffer again
-    raise ImageError(f"An image must be a path, encoded bytes or an array, got {type(source).__name__}.")
+            source = source.convert("RGBA" if mode in ("LA", "PA", "P") else "RGB")
+        return np.asarray(source)
+    except ImageError:
+        raise
+    except Exception as error:  # a PIL image reads its file only now; a tensor may be on a GPU or want its gradient
+        raise ImageError(f"The image, a {type(source).__name__}, cannot be read as an array: {one_line(error)}") from None
 
 
 def _read(path: Path) -> bytes:
@@ -163,7 +177,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
         return np.repeat(pixels, 3, axis=2)
     if pixels.shape[2] == 4:
         return _blend_on_white(pixels[..., :3], pixels[..., 3:].astype(np.float32) / 255)
-    return np.ascontiguousarray(pixels)
+    return np.array(pixels, order="C")  # a copy: the caller may use the buffer again
 
 
 def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:

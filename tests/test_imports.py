@@ -17,15 +17,20 @@ from .conftest import ROOT, SAMPLES
 
 LAYERS = [
     {"cli", "__main__"},
-    {"bench", "sheet", "cpp"},
+    {"bench", "sheet", "cpp", "machine"},
+    {"footprint"},
     {"explainer", "compiled"},
-    {"explanation"},
-    {"methods", "render", "heatmap", "case"},
-    {"engine", "image", "kmeans", "clustering", "photo", "header", "providers"},
+    {"explanation", "question"},
+    {"methods", "render", "heatmap", "case", "stream"},
+    {"engine", "image", "kmeans", "clustering", "photo", "header", "placement", "optimised"},
+    {"providers"},
+    {"libraries", "provider_options"},
+    {"nvidia"},
     {"bundle"},
+    {"cache"},
     {"manifest"},
-    {"preprocess"},
-    {"table", "files"},
+    {"preprocess", "precision"},
+    {"table", "files", "floor", "turns"},
     {"errors"},
 ]
 
@@ -55,6 +60,23 @@ def test_explaining_loads_neither_torch_nor_onnx_nor_scikit_learn(methods):
     loaded = {name.split(".")[0] for name in fresh(code).split()}
     assert {"numpy", "cv2", "onnxruntime"} <= loaded
     assert not {"onnx", "torch", "sklearn", "scipy", "exporters", "matplotlib"} & loaded
+
+
+@pytest.mark.parametrize(("arguments", "others"), [
+    (["methods"], {"explain", "bench", "making", "compiling", "cpp"}),
+    (["info", "shapes"], {"explain", "bench", "making", "compiling", "cpp"}),
+    (["explain", "shapes", str(SAMPLES / "star.png")], {"inspect", "bench", "making", "compiling", "cpp"}),
+])  # fmt: skip
+def test_a_command_imports_nothing_that_only_others_need(tmp_path, arguments, others):
+    code = (
+        "import os, sys, contextlib; from camrt.cli import camrt\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        "with contextlib.redirect_stdout(sys.stderr):\n"
+        f"    camrt({arguments}, standalone_mode=False, prog_name='camrt')\n"
+        "print(*sys.modules)"
+    )
+    unwanted = {f"camrt.cli.{name}" for name in others} | {"camrt.bench", "exporters", "concurrent.futures"}
+    assert not unwanted & set(fresh(code, PYTHONPATH=str(ROOT)).split())
 
 
 def test_exporting_an_onnx_file_loads_no_torch():

@@ -10,7 +10,7 @@ import pytest
 
 import camrt
 from camrt.errors import ImageError
-from camrt.photo import load_photo
+from camrt.photo import hold_photo, load_photo
 
 RAMP = np.dstack([np.tile(np.arange(0, 240, 4, dtype=np.uint8), (40, 1))] * 3) // np.array([1, 2, 4], np.uint8)
 
@@ -251,3 +251,61 @@ def test_a_pipe_or_a_device_is_refused_instead_of_waited_for(tmp_path):
     for path in (tmp_path / "pipe.png", "/dev/zero"):
         with pytest.raises(ImageError, match="a pipe or a device"):
             load_photo(path)
+
+
+# --- what cannot be read as an array, and what may change meanwhile -------------------------------------------------------
+class Lazy:
+    """An image that, like PIL's, is read only when its pixels are asked for."""
+
+    mode = "RGB"
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def __array__(self, *_, **__):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("image file is truncated\n(3 bytes)"), RuntimeError("it wants its gradient"), MemoryError()]
+)
+def test_an_image_that_cannot_be_read_as_an_array_is_told_in_one_line(error):
+    with pytest.raises(ImageError, match=r"^The image, a Lazy, cannot be read as an array: [^\n]+$"):
+        load_photo(Lazy(error))
+
+
+def test_an_array_too_large_is_refused_before_it_is_copied():
+    with pytest.raises(ImageError, match="more than the limit"):
+        load_photo(np.broadcast_to(np.uint8(0), (1 << 20, 1 << 20, 3)))
+
+
+def test_an_entry_of_a_folder_of_bytes_is_a_path(tmp_path):
+    (tmp_path / "ramp.png").write_bytes(encode(RAMP))
+    with os.scandir(os.fsencode(tmp_path)) as entries:
+        assert np.array_equal(load_photo(next(entries)).pixels, RAMP)
+
+
+def test_a_path_and_bytes_are_held_as_they_are(tmp_path):
+    for source in (tmp_path / "missing.png", "missing.png", b"no photo"):
+        assert hold_photo(source) is source
+
+
+@pytest.mark.parametrize("kind", [bytearray, lambda data: memoryview(bytearray(data))])
+def test_what_is_held_of_a_buffer_stays_when_the_buffer_changes(kind):
+    buffer = kind(encode(RAMP))
+    held = hold_photo(buffer)
+    buffer[:] = bytes(len(buffer))
+    assert np.array_equal(load_photo(held).pixels, RAMP)
+
+
+@pytest.mark.parametrize(
+    "view", [lambda a: a, lambda a: a[::-1, ::2], lambda a: a[..., ::-1], lambda a: a[..., 0], lambda a: a / 255]
+)
+def test_what_is_held_of_an_array_stays_when_the_array_changes(view):
+    buffer = RAMP.copy()
+    expected = load_photo(view(buffer)).pixels.copy()
+    shown = view(buffer)
+    held = hold_photo(shown)
+    shown[:] = 0
+    assert np.array_equal(load_photo(held).pixels, expected)
+    assert held.pixels.flags.c_contiguous

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from typing import Any
 
 import click
 
 from camrt import __version__
-from camrt.cli.bench import bench
-from camrt.cli.compiling import compile_
-from camrt.cli.cpp import cpp
-from camrt.cli.explain import explain
-from camrt.cli.inspect import info, methods
-from camrt.cli.making import export, layers
+from camrt.__main__ import INTERRUPTED
 from camrt.cli.options import printable
 from camrt.errors import CamrtError, ParameterError, UnknownTarget
 
 # Exit code 2 is for what can never be asked; a class that this bundle lacks may be in another, and is a failure: 1.
 MISUSE = (ParameterError,)
 FAILURE = (UnknownTarget,)
+
+# Where each command is.  A module is imported when its command is run, as its imports take their time.
+COMMANDS = {
+    "explain": "explain:explain",
+    "info": "inspect:info",
+    "methods": "inspect:methods",
+    "bench": "bench:bench",
+    "layers": "making:layers",
+    "export": "making:export",
+    "compile": "compiling:compile_",
+    "cpp": "cpp:cpp",
+}
 
 
 class Misuse(click.ClickException):
@@ -29,7 +37,17 @@ class Misuse(click.ClickException):
 
 
 class Group(click.Group):
-    """Turns camrt's errors into one line and an exit code, and warnings into one line."""
+    """Imports commands when they are run, and turns camrt's errors and warnings into one line, errors into an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"camrt.cli.{module}"), attribute)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         def show(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -44,6 +62,9 @@ class Group(click.Group):
             except CamrtError as error:
                 misuse = isinstance(error, MISUSE) and not isinstance(error, FAILURE)
                 raise (Misuse if misuse else click.ClickException)(printable(str(error))) from error
+            except KeyboardInterrupt:
+                click.echo("Interrupted.", err=True)
+                ctx.exit(INTERRUPTED)
             except BrokenPipeError:  # whoever reads has seen enough
                 raise
             except MemoryError as error:
@@ -59,7 +80,3 @@ def camrt() -> None:
 
     Example:  camrt explain shapes photo.png --top 2
     """
-
-
-for command in (explain, info, methods, bench, layers, export, compile_, cpp):
-    camrt.add_command(command)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
+from camrt.cli.clock import Clock
 from camrt.cli.options import engine_options, json_option, method_options, open_explainer, printable
-from camrt.errors import DeviceMemoryError, ExplanationError, ImageError
+from camrt.errors import CamrtError, ExplanationError
 from camrt.explainer import Explainer
-from camrt.explanation import Target, slug, unused
+from camrt.explanation import Explanation, Target, slug, unused
 from camrt.files import write_together
 from camrt.heatmap import Outcome
 from camrt.methods import METHODS, get_method
 from camrt.photo import MAX_PIXELS, Photo, load_photo
 from camrt.render import encode_png
 from camrt.sheet import Attempt, attempt_all, contact_sheet
+from camrt.stream import OF_ONE_IMAGE, Failure
 
 ALL = "all"  # in the place of a method
+EXPLAIN = "explain"  # the lap whose stages are told
+
+Told = tuple[dict[str, Any], str] | CamrtError  # an explanation as JSON has it and as a person reads it, or why there is none
 
 
 @click.command()
@@ -53,12 +59,12 @@ ALL = "all"  # in the place of a method
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Largest photo that is decoded."
 )
+@click.option("--timings", is_flag=True, help="Print where the time goes, from the start of the process.")
 @engine_options
 @json_option
 def explain(
     bundle: str, images: tuple[str, ...], targets: tuple[str, ...], top: int | None, versus: str | None, method: str,
-    parameters: dict[str, str], output: Path, alpha: float, max_pixels: int, providers: tuple[str, ...], max_masked_batch: int,
-    threads: int, as_json: bool,
+    parameters: dict[str, str], output: Path, alpha: float, max_pixels: int, timings: bool, as_json: bool, **engine: Any,
 ) -> None:  # fmt: skip
     """Show where BUNDLE's model looks when it names a class in each IMAGE.
 
@@ -72,44 +78,84 @@ def explain(
     if method == ALL and parameters:
         raise click.UsageError("--param is for one method; leave it out with --method all.")
     settings = {} if method == ALL else get_method(method).settings(parameters)
-    explainer = open_explainer(bundle, providers, max_masked_batch, threads, max_pixels)
+    clock = Clock()
+    explainer = open_explainer(bundle, max_pixels, **engine)
+    clock.lap("open the bundle")
     options: dict[str, Any] = {"targets": list(targets) or None, "top": top, "versus": versus}
-    failures, lines, names = 0, list[tuple[str, bool]](), list[str]()
     steps = len(METHODS) if method == ALL else 1
-    total = len(images) * steps
+    lines, failures, stages = list[tuple[str, bool]](), 0, dict[str, float]()
     try:
-        with click.progressbar(length=total, label="Explaining", file=sys.stderr, hidden=total < 2) as bar:
-            for done, image in enumerate(images, 1):
-                try:
-                    photo = load_photo(image, max_pixels)
-                    names.append(unused(slug(photo.name), names))
-                    if method == ALL:
-                        described, line = _compare(explainer, photo, output, names[-1], alpha, lambda: bar.update(1), options)
+        with click.progressbar(
+            length=len(images) * steps, label="Explaining", file=sys.stderr, hidden=len(images) * steps < 2
+        ) as bar:
+            if method == ALL:
+                results = _compared(explainer, images, output, alpha, lambda: bar.update(1), options)
+            else:
+                results = _explained(explainer, images, output, alpha, options | {"method": method, **settings}, clock, stages)
+            with closing(results):  # whoever reads stdout may leave
+                for done, result in enumerate(results, 1):
+                    if isinstance(result, CamrtError):
+                        failures += 1
+                        lines.append((f"Error: {printable(str(result))}", True))
+                    elif as_json:
+                        click.echo(json.dumps(result[0], ensure_ascii=False))
                     else:
-                        settled = options | {"method": method, **settings}
-                        described, line = _explain(explainer, photo, output, names[-1], alpha, settled)
-                    if as_json:
-                        click.echo(json.dumps(described, ensure_ascii=False))
-                    else:
-                        lines.append((line, False))
-                except (ImageError, ExplanationError, DeviceMemoryError) as error:
-                    failures += 1
-                    lines.append((f"Error: {printable(str(error))}", True))
-                bar.update(done * steps - bar.pos)
+                        lines.append((result[1], False))
+                    bar.update(done * steps - bar.pos)
     finally:  # what is done is told, whatever stopped the rest
         for line, is_error in lines:
             click.echo(line, err=is_error)
+    if timings:
+        click.echo(clock.table(stages, of=EXPLAIN), err=True)
     if failures:
         if len(images) > 1:
             click.echo(f"{failures} of {len(images)} images could not be explained.", err=True)
         sys.exit(1)
 
 
-def _explain(
-    explainer: Explainer, photo: Photo, folder: Path, name: str, alpha: float, options: dict[str, Any]
-) -> tuple[dict[str, Any], str]:
-    """Explain a photo by one method, write its files, and return it as JSON has it and as a person reads it."""
-    explanation = explainer.explain(photo, **options)
+def _explained(
+    explainer: Explainer,
+    images: tuple[str, ...],
+    folder: Path,
+    alpha: float,
+    options: dict[str, Any],
+    clock: Clock,
+    stages: dict[str, float],
+) -> Generator[Told, None, None]:
+    """Explain photos by one method, write their files, and add the milliseconds of the stages."""
+    names: list[str] = []
+    with closing(_explanations(explainer, images, options)) as results:
+        for result in results:
+            clock.lap(EXPLAIN)
+            if isinstance(result, Failure):
+                yield result.error
+                continue
+            for stage, ms in result.run.timings.items():
+                if stage != "total":
+                    stages[stage] = stages.get(stage, 0.0) + ms
+            names.append(unused(slug(result.photo.name), names))
+            try:
+                yield _write(result, folder, names[-1], alpha)
+            except ExplanationError as error:
+                yield error
+            clock.lap("render and write")
+
+
+def _explanations(
+    explainer: Explainer, images: tuple[str, ...], options: dict[str, Any]
+) -> Generator[Explanation | Failure, None, None]:
+    """Explain photos in a stream, a single one without the threads that a stream needs."""
+    if len(images) > 1:
+        yield from explainer.explain_many(images, **options)
+        return
+    try:
+        yield explainer.explain(images[0], **options)
+    except OF_ONE_IMAGE as error:
+        yield Failure(images[0], error)
+
+
+def _write(explanation: Explanation, folder: Path, name: str, alpha: float) -> tuple[dict[str, Any], str]:
+    """Write an explanation's files, and return it as JSON has it and as a person reads it."""
     *overlays, heatmap, _ = explanation.save(folder, name, alpha=alpha)
     rows = [
         f"  {printable(t.title)}  {t.probability:.3f}{_failure(t)}  →  {file}"
@@ -117,9 +163,28 @@ def _explain(
     ]
     run = explanation.run
     notes = f"; {', '.join(explanation.notes)}" if explanation.notes else ""
-    title = f"{printable(str(photo.source))}  ({run.method}, {run.cost} on {run.provider}{notes})"
+    title = f"{printable(str(explanation.photo.source))}  ({run.method}, {run.cost} on {run.provider}{notes})"
     files = {"overlays": [str(file) for file in overlays], "heatmap": str(heatmap)}
     return explanation.to_json() | {"files": files}, "\n".join([title, *rows])
+
+
+def _compared(
+    explainer: Explainer,
+    images: tuple[str, ...],
+    folder: Path,
+    alpha: float,
+    step: Callable[[], None],
+    options: dict[str, Any],
+) -> Generator[Told, None, None]:
+    """Explain photos by every method, one after the other."""
+    names: list[str] = []
+    for image in images:
+        try:
+            photo = load_photo(image, explainer.max_pixels)
+            names.append(unused(slug(photo.name), names))
+            yield _compare(explainer, photo, folder, names[-1], alpha, step, options)
+        except OF_ONE_IMAGE as error:
+            yield error
 
 
 def _compare(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from camrt.engine import MAX_MASKED_BATCH, MAX_THREADS
+from camrt.engine import MAX_THREADS
 from camrt.explainer import DEFAULT_METHOD, Explainer, load
 from camrt.photo import MAX_PIXELS
 from camrt.providers import NAMES
@@ -21,8 +21,10 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what `open_explainer` takes."""
     for option in (
+        click.option("--cache/--no-cache", default=True, show_default=True, help="Keep optimised graphs in BUNDLE.cache, beside the bundle."),
+        click.option("--gpu-mem-limit", type=click.IntRange(1), metavar="MB", help="GPU memory for each graph's arena, with cuda and tensorrt."),
         click.option("--threads", type=click.IntRange(0, MAX_THREADS), default=0, help="Threads of one operator; 0 is one per core.", show_default=True),
-        click.option("--max-masked-batch", type=click.IntRange(1), default=MAX_MASKED_BATCH, show_default=True, help="Most masked images, edited features or gradients in one call."),
+        click.option("--max-masked-batch", type=click.IntRange(1), help="Most masked images, edited features or gradients in one call.  [default: 64 with CUDA and TensorRT, else 5]"),
         click.option("--provider", "providers", multiple=True, metavar="NAME", help=f"Execution provider ({', '.join(NAMES)}); several are tried in order.  [default: CUDA if installed, else the CPU]"),
     ):  # fmt: skip
         command = option(command)
@@ -31,12 +33,18 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --method and --param."""
-    for option in (
-        click.option("-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_read_parameters, help="A parameter of the method, for instance clusters=32."),
-        click.option("-m", "--method", default=DEFAULT_METHOD, show_default=True, metavar="NAME", help="How the map is computed; see camrt methods (camrt explain: or all, side by side)."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    return click.option(
+        "-m", "--method", default=DEFAULT_METHOD, show_default=True, metavar="NAME",
+        help="How the map is computed; see camrt methods (camrt explain: or all, side by side).",
+    )(parameter_option(command))  # fmt: skip
+
+
+def parameter_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --param."""
+    return click.option(
+        "-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_read_parameters,
+        help="A parameter of the method, for instance clusters=32.",
+    )(command)  # fmt: skip
 
 
 def _read_parameters(_: click.Context, __: click.Parameter, given: Iterable[str]) -> dict[str, str]:
@@ -48,11 +56,16 @@ def _read_parameters(_: click.Context, __: click.Parameter, given: Iterable[str]
 
 
 def open_explainer(
-    bundle: str, providers: tuple[str, ...], max_masked_batch: int, threads: int, max_pixels: int = MAX_PIXELS
+    bundle: str,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    providers: tuple[str, ...],
+    gpu_mem_limit: int | None,
+    **options: Any,
 ) -> Explainer:
-    """Return the explainer of a bundle with the options of the command line."""
-    names = list(providers) or None
-    return load(bundle, names, max_masked_batch=max_masked_batch, threads=threads, max_pixels=max_pixels)
+    """Return the explainer of a bundle with the options that `engine_options` adds."""
+    limit = None if gpu_mem_limit is None else gpu_mem_limit << 20
+    return load(bundle, list(providers) or None, max_pixels=max_pixels, gpu_mem_limit=limit, **options)
 
 
 def printable(text: str) -> str:

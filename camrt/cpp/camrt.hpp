@@ -63,7 +63,7 @@ using Class = std::variant<int, std::string>;
 /// How a bundle is opened.
 struct LoadOptions {
     std::vector<std::string> providers = {};      ///< To try in order: "cuda", "cpu", …; empty: the best installed.
-    std::optional<int> max_masked_batch = {};     ///< Most masked images in one call; camrt's default is 64.
+    std::optional<int> max_masked_batch = {};     ///< Most masked images in one call; else 5, CUDA 64.
     int threads = 0;                              ///< Of one operator on the CPU; 0 is one per core.
     std::optional<std::int64_t> max_pixels = {};  ///< Height × width of the largest image; 100 million by default.
 };
@@ -173,7 +173,7 @@ public:
     Explanation explain(const Encoded& image, const ExplainOptions& options = {}) const;
     /// Explain an image file.
     Explanation explain(const std::filesystem::path& image, const ExplainOptions& options = {}) const;
-    /// Explain several images, which go through the first part of the network together; all or none.
+    /// Explain several images, which go through the network in groups; all or none.
     std::vector<Explanation> explain(std::span<const Image> images, const ExplainOptions& options = {}) const;
 
     /// How many classes the network has.

@@ -52,7 +52,7 @@ class ProviderError : public CamrtError {
     using CamrtError::CamrtError;
 };
 
-/// The device has no memory left for a single masked image.
+/// The device has no memory left for a graph or for the images.
 class DeviceMemoryError : public CamrtError {
     using CamrtError::CamrtError;
 };
