@@ -1,48 +1,98 @@
-"""What an explanation costs over the forward passes it needs, measured in one process, interleaved.
+"""What an explanation costs over the forward passes that it cannot do without, measured in one process, interleaved.
 
-The floor is the bare network in one session: once with one image, and once more with as many as are masked, in as large
-batches.  A gradient or a pass of the tail has no bare counterpart; what it costs shows in the ratio.
+The floor (`camrt.floor`) is the bare network in one session.  A gradient or a pass of the tail has no bare counterpart; what
+it costs shows in the ratio.
 """
 
 from __future__ import annotations
 
-import resource
-import statistics
-import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
 import numpy as np
 
+from camrt import kmeans
+from camrt.engine import Engine
 from camrt.errors import ParameterError
 from camrt.explainer import DEFAULT_METHOD, Explainer
 from camrt.explanation import Explanation
 from camrt.files import sha256_of
+from camrt.floor import Floor, Spread
+from camrt.footprint import Footprint, footprint
 from camrt.photo import load_photo
-from camrt.providers import open_session, versions
+from camrt.providers import ALWAYS, CUDA_FAMILY, NEVER, open_session, versions
 from camrt.render import encode_png
 
+BATCHES = (1, 4, 5, 8, 16, 32)  # images a call of the floor
 MAX_JPEG_SIDE = 65_500  # pixels
-WARM_UP = 3  # rounds that are not counted
+REST = 0.1  # seconds for threads that spin after their work, before anything else is measured
+WARM_UP = 2  # rounds that are not counted
+
+# By the first method if ONNX Runtime's waiting threads never, or always, span, and if the K-means multiplied whole matrices.
+NEVER_SPIN, ALWAYS_SPIN, WHOLE_PRODUCTS = EFFECTS = (
+    "if threads never spin", "if threads always spin", "if the K-means multiplies whole matrices"
+)  # fmt: skip
+BESIDE = ("decode", "heatmap on photo", "overlay", "encode PNG")
+
+Call = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Median and quartiles of several runs, in milliseconds."""
+class Cost:
+    """What one method costs.
 
-    median: float
-    low: float
-    high: float
+    Attributes
+    ----------
+    method : str
+    parameters : dict
+    passes, tail_passes, backward_passes, masked_batch : int
+        As in `camrt.explanation.Run`.
+    explain : Spread
+        Milliseconds of `explain` on a decoded photo at network size.
+    floor : Spread
+        Milliseconds of its bare passes.
+    ratio : Spread
+        Over the floor of the same round.
+    stages : dict of str to Spread
+        Milliseconds of its parts.
+    """
 
-    @classmethod
-    def of(cls, seconds: list[float]) -> Spread:
-        low, middle, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
-        return cls(*(round(s * 1e3, 3) for s in (middle, low, high)))
+    method: str
+    parameters: dict[str, Any]
+    passes: int
+    tail_passes: int
+    backward_passes: int
+    masked_batch: int
+    explain: Spread
+    floor: Spread
+    ratio: Spread
+    stages: dict[str, Spread]
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What a stream of decoded photos costs by the first method.
+
+    Attributes
+    ----------
+    images : int
+        In a round.
+    per_second : Spread
+    ratio : Spread
+        Time over that of as many bare passes in the best batch size.
+    """
+
+    images: int
+    per_second: Spread
+    ratio: Spread
 
 
 @dataclass(frozen=True)
@@ -51,40 +101,35 @@ class Bench:
 
     Attributes
     ----------
-    floor_one : Spread
-        The bare network with one image.
-    floor_batch : Spread or None
-        With as many as `explain` masks; None for a method that masks none.
-    explain : Spread
-        `explain` on a decoded photo at network size.
-    ratio : float
-        explain / (floor_one + floor_batch), of the medians.
-    stages : dict of str to Spread
-        Parts of `explain`.
+    floor_of : str
+        The bare network: the source's file, or head → tail.
+    floor : dict of int to Spread
+        Milliseconds an image, by images a call.
+    costs : list of Cost
+        One a method.
+    stream : Streamed
+    effects : dict of str to Spread
+        Milliseconds of `explain` by the first method under other settings.
     beside : dict of str to Spread
         What else a user waits for: decoding the photo; the heatmap on it; the overlay, which contains that; encoding it.
-    memory_floor, memory_explain : float
-        Peak resident memory of the process after one bare image, and at the end.
+    floor_memory, memory : Footprint or None
+        Of a process that runs the bare network, and of one that explains with the first method; nothing else is in them.
+        None where it could not be measured.
     """
 
     bundle: str
-    floor_of: str
-    method: str
-    parameters: dict[str, Any]
-    passes: int
-    tail_passes: int
-    backward_passes: int
     provider: str
     versions: dict[str, str]
     runs: int
-    floor_one: Spread
-    floor_batch: Spread | None
-    explain: Spread
-    ratio: float
-    stages: dict[str, Spread]
+    threads: int
+    floor_of: str
+    floor: dict[int, Spread]
+    costs: list[Cost]
+    stream: Streamed
+    effects: dict[str, Spread]
     beside: dict[str, Spread]
-    memory_floor: float
-    memory_explain: float
+    floor_memory: Footprint | None
+    memory: Footprint | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON has it."""
@@ -96,10 +141,10 @@ def bench(
     *,
     source: Path | None = None,
     photo: np.ndarray | None = None,
-    runs: int = 20,
-    method: str = DEFAULT_METHOD,
+    runs: int = 10,
+    methods: Mapping[str, Mapping[str, Any]] = MappingProxyType({DEFAULT_METHOD: {}}),
+    images: int = 32,
     step: Callable[[], None] = lambda: None,
-    **parameters: Any,
 ) -> Bench:
     """Measure an explainer.
 
@@ -110,88 +155,129 @@ def bench(
     photo : ndarray of shape (H, W, 3), uint8 RGB, optional
         By default a smooth coloured pattern.
     runs : int
-        Rounds that are counted, after three that are not.
+        Rounds that are counted, after two that are not.
+    methods : mapping of str to mapping
+        Methods and their parameters; the first also explains the stream.
+    images : int
+        How many are explained as a stream in each round.
     step : callable, optional
         Called after every round.
     """
-    if runs < 1:
-        raise ParameterError(f"runs must be at least 1, got {runs}.")
+    if runs < 1 or images < 1 or not methods:
+        raise ParameterError(f"runs, images and methods must be at least 1, got {runs}, {images} and {len(methods)}.")
     manifest = explainer.manifest
-    height, width = manifest.size
     full = _pattern() if photo is None else photo
-    pixels = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
-    done, jpeg = cv2.imencode(".jpg", full[..., ::-1]) if max(full.shape) <= MAX_JPEG_SIDE else (False, None)
-    if not done or jpeg is None:
-        raise ParameterError(f"A photo of {full.shape[1]} x {full.shape[0]} pixels cannot be a JPEG. Take another for bench.")
-    encoded = jpeg.tobytes()
-
+    pixels = cv2.resize(full, manifest.size[::-1], interpolation=cv2.INTER_AREA)
     floor, floor_of = _source_floor(explainer, source) if source else (explainer.engine.forward, "head → tail")
-    rng = np.random.default_rng(0)
-    one = rng.standard_normal((1, *manifest.image.shape[1:]), np.float32)
-    floor(one)
-    memory_floor = _peak_memory()
-    first = explainer.explain(pixels, method=method, **parameters)
-    on_photo = explainer.explain(encoded, method=method, **parameters)
-    overlaid = on_photo.overlay()
-    masked = first.run.passes - 1
-    batch = np.repeat(one, max(1, min(masked, first.run.masked_batch)), axis=0)
+    batch = np.random.default_rng(0).standard_normal((max(BATCHES), *manifest.image.shape[1:]), np.float32)
+    first = next(iter(methods))
 
-    def floor_of_masked() -> None:
-        for start in range(0, masked, len(batch)):
-            floor(batch[: masked - start])
+    def explain(method: str, one: Explainer = explainer) -> Explanation:
+        return one.explain(pixels, method=method, **methods[method])
 
-    calls: dict[str, Callable[[], Any]] = {
-        "one": lambda: floor(one),
-        **({"batch": floor_of_masked} if masked else {}),
-        "explain": lambda: explainer.explain(pixels, method=method, **parameters),
-        "decode": lambda: load_photo(encoded),
-        "heatmap on photo": lambda: on_photo.heatmap,
-        "overlay": lambda: on_photo.overlay(),
-        "encode PNG": lambda: encode_png(overlaid),
-    }
-    times, explanations = _rounds(calls, runs, step)
-    stages = {stage: [e.run.timings[stage] / 1e3 for e in explanations] for stage in first.run.timings}
-    spreads = {name: Spread.of(values) for name, values in times.items()}
-    bare = sum(float(np.median(times[name])) for name in ("one", "batch") if name in times)
+    calls: dict[Any, Call] = {size: partial(floor, batch[:size]) for size in BATCHES}
+    calls |= {method: partial(explain, method) for method in methods}
+    calls["stream"] = lambda: deque(explainer.explain_many([pixels] * images, method=first, **methods[first]), maxlen=0)
+    calls |= _beside(explain(first), full)
+    calls[NEVER_SPIN] = partial(explain, first, _spinning(explainer.engine, NEVER))
+    calls[ALWAYS_SPIN] = partial(explain, first, _spinning(explainer.engine, ALWAYS))
+    calls[WHOLE_PRODUCTS] = partial(_in_whole_products, partial(explain, first))
+    times, explanations = _rounds(calls, methods, runs, step)
+    bare = Floor({size: times[size] for size in BATCHES})
+    costs = [_cost(bare, times[method], explanations[method]) for method in methods]
+    used = costs[0].parameters
     return Bench(
         bundle=manifest.name,
-        floor_of=floor_of,
-        method=method,
-        parameters=dict(first.run.parameters),
-        passes=first.run.passes,
-        tail_passes=first.run.tail_passes,
-        backward_passes=first.run.backward_passes,
-        provider=first.run.provider,
+        provider=explainer.engine.provider,
         versions=versions(),
         runs=runs,
-        floor_one=spreads.pop("one"),
-        floor_batch=spreads.pop("batch", None),
-        explain=spreads.pop("explain"),
-        ratio=round(float(np.median(times["explain"])) / bare, 4),
-        stages={stage: Spread.of(values) for stage, values in stages.items()},
-        beside=spreads,
-        memory_floor=memory_floor,
-        memory_explain=_peak_memory(),
+        threads=explainer.engine.threads,
+        floor_of=floor_of,
+        floor=bare.an_image(),
+        costs=costs,
+        stream=_streamed(bare, times["stream"], images, costs[0].passes),
+        effects={name: Spread.of(times[name]) for name in EFFECTS},
+        beside={name: Spread.of(times[name]) for name in BESIDE},
+        floor_memory=footprint(explainer, source, first, used, bare=True),
+        memory=footprint(explainer, source, first, used, bare=False),
     )
 
 
 def _rounds(
-    calls: dict[str, Callable[[], Any]], runs: int, step: Callable[[], None]
-) -> tuple[dict[str, list[float]], list[Explanation]]:
-    """Return the seconds of every call in every counted round, and the explanations."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    explanations = []
+    calls: dict[Any, Call], kept: Iterable[str], runs: int, step: Callable[[], None]
+) -> tuple[dict[Any, list[float]], dict[str, list[Explanation]]]:
+    """Return the milliseconds of every call in every counted round, and what those gave that are to be kept."""
+    times: dict[Any, list[float]] = {name: [] for name in calls}
+    results: dict[str, list[Explanation]] = {name: [] for name in kept}
     for i in range(WARM_UP + runs):
         for name, call in calls.items():
             started = time.perf_counter()
             result = call()
-            seconds = time.perf_counter() - started
+            ms = (time.perf_counter() - started) * 1e3
+            if name in EFFECTS:
+                time.sleep(REST)
             if i >= WARM_UP:
-                times[name].append(seconds)
-                if name == "explain":
-                    explanations.append(result)
+                times[name].append(ms)
+                if name in results:
+                    results[name].append(result)
         step()
-    return times, explanations
+    return times, results
+
+
+def _cost(floor: Floor, times: Sequence[float], explanations: Sequence[Explanation]) -> Cost:
+    run = explanations[0].run
+    floors = floor.of_explanation(run.passes - 1)
+    return Cost(
+        method=run.method,
+        parameters=dict(run.parameters),
+        passes=run.passes,
+        tail_passes=run.tail_passes,
+        backward_passes=run.backward_passes,
+        masked_batch=run.masked_batch,
+        explain=Spread.of(times),
+        floor=Spread.of(floors),
+        ratio=Spread.of_ratios(times, floors),
+        stages={stage: Spread.of([e.run.timings[stage] for e in explanations]) for stage in run.timings},
+    )
+
+
+def _streamed(floor: Floor, times: Sequence[float], images: int, passes: int) -> Streamed:
+    per_second = Spread.of([images / ms * 1e3 for ms in times])
+    return Streamed(images, per_second, Spread.of_ratios(times, floor.of_stream(images * passes)))
+
+
+# --- what else is measured ----------------------------------------------------------------------------------------------
+def _beside(explanation: Explanation, photo: np.ndarray) -> dict[Any, Call]:
+    """Return the calls that are measured beside the explanation, on the photo in its own size."""
+    done, jpeg = cv2.imencode(".jpg", photo[..., ::-1]) if max(photo.shape) <= MAX_JPEG_SIDE else (False, None)
+    if not done or jpeg is None:
+        raise ParameterError(f"A photo of {photo.shape[1]} x {photo.shape[0]} pixels cannot be a JPEG. Take another for bench.")
+    encoded = jpeg.tobytes()
+    overlaid = explanation.overlay()
+    calls = (
+        lambda: load_photo(encoded), lambda: explanation.heatmap, lambda: explanation.overlay(), lambda: encode_png(overlaid)
+    )  # fmt: skip
+    return dict(zip(BESIDE, calls, strict=True))
+
+
+def _spinning(engine: Engine, when: str) -> Explainer:
+    """Return an explainer like it, of sessions whose waiting threads spin at other times."""
+    limit = engine.choice.gpu_mem_limit if engine.choice.names[0] in CUDA_FAMILY else None
+    return Explainer(
+        Engine(
+            engine.bundle, engine.choice.names, max_masked_batch=engine.max_masked_batch, threads=engine.threads,
+            spinning=when, gpu_mem_limit=limit,
+        )
+    )  # fmt: skip
+
+
+def _in_whole_products(call: Call) -> Any:
+    """Call with the K-means multiplying whole matrices, which wakes OpenBLAS's threads."""
+    before, kmeans.BLOCK = kmeans.BLOCK, 1 << 60
+    try:
+        return call()
+    finally:
+        kmeans.BLOCK = before
 
 
 def _source_floor(explainer: Explainer, source: Path) -> tuple[Callable[[np.ndarray], Any], str]:
@@ -213,12 +299,6 @@ def _source_floor(explainer: Explainer, source: Path) -> tuple[Callable[[np.ndar
             "Leave out --source: head → tail is measured instead."
         )
     return lambda x: session.run(None, {image.name: x}), source.name
-
-
-def _peak_memory() -> float:
-    """Return the process's peak resident memory in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
 def _pattern() -> np.ndarray:

@@ -2,21 +2,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from camrt.cli import camrt
+from camrt.cli import COMMANDS, camrt
 from camrt.methods import METHODS
 from tests import graphs
 
 from .conftest import ROOT, SAMPLES
-
-COMMANDS = list(camrt.commands)
 
 
 def run(*arguments: object):
@@ -69,6 +70,9 @@ def test_every_method_stands_in_the_readme():
     (["explain", "shapes", SAMPLES / "star.png", "--provider", "cuda"], 1, "'cuda' is not in this onnxruntime"),
     (["explain", "shapes", SAMPLES / "star.png", "--max-pixels", "10"], 1, "more than the limit of 10"),
     (["info", "nowhere"], 1, "There is no bundle"),
+    (["info", "shapes", "--providers"], 2, "--providers is about this machine"),
+    (["explain", "shapes", SAMPLES / "star.png", "--gpu-mem-limit", "0"], 2, "'--gpu-mem-limit': 0 is not in the range"),
+    (["bench", "shapes", "--provider", "cpu", "--gpu-mem-limit", "64"], 2, "gpu_mem_limit is for cuda and tensorrt"),
     (["bench", "shapes", "--source", "missing.onnx"], 2, "missing.onnx: there is no such file"),
     (["layers", "missing.onnx"], 1, "missing.onnx: there is no such file"),
     (["export", "missing.onnx"], 2, "Missing option '-o'"),
@@ -204,6 +208,101 @@ def test_a_contact_sheet_that_cannot_be_written_is_told(tmp_path, tiny_bundle):
     assert "the contact sheet cannot be written" in one_line_error(result)
 
 
+# --- many photos, interrupted -------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def fifty(tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("fifty")
+    for i in range(50):
+        pixels = np.random.default_rng(i).integers(0, 256, (30, 40, 3), np.uint8)
+        cv2.imwrite(str(folder / f"p{i:02}.png"), cv2.resize(pixels, (800, 600)))
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+def started(*arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-m", "camrt", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def appeared(folder, count: int) -> None:
+    ends = time.monotonic() + 30
+    while not folder.is_dir() or len([f for f in os.listdir(folder) if not f.startswith(".")]) < count:
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def assert_whole(folder) -> None:
+    """See that every file is readable to its end."""
+    for file in folder.iterdir():
+        if file.name.startswith("."):
+            continue
+        if file.suffix == ".npy":
+            assert np.load(file).shape == (1, 600, 800)
+        elif file.suffix == ".json":
+            assert json.loads(file.read_text())["targets"]
+        else:
+            assert cv2.imread(str(file)).shape == (600, 800, 3)
+
+
+def test_an_interrupted_stream_ends_at_once_tells_what_is_done_and_leaves_whole_files(tmp_path, fifty):
+    process = started("explain", "shapes", *fifty, "-o", tmp_path / "out")
+    appeared(tmp_path / "out", 6)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Interrupted." in err
+    assert "Traceback" not in err
+    assert 1 <= out.count("(cluster-cam, ") <= len(list((tmp_path / "out").glob("*.json"))) < 50
+    assert not list((tmp_path / "out").glob(".*"))
+    assert_whole(tmp_path / "out")
+
+
+def test_an_interrupt_waits_for_no_group_of_thousands_of_masks(tmp_path, fifty):
+    process = started("explain", "shapes", *fifty, "-m", "rise", "-p", "masks=100000", "-o", tmp_path / "out")
+    assert process.stderr.read(len("Explaining")) == "Explaining"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+
+
+def test_a_killed_stream_leaves_whole_files_under_their_names(tmp_path, fifty):
+    process = started("explain", "shapes", *fifty, "-o", tmp_path / "out")
+    appeared(tmp_path / "out", 4)
+    process.kill()
+    process.communicate(timeout=10)
+    assert_whole(tmp_path / "out")
+
+
+def test_whoever_stops_reading_ends_a_stream_without_a_traceback(tmp_path, fifty):
+    arguments = ["-m", "rise", "-p", "masks=100", "-o", tmp_path / "out", "--json"]
+    process = started("explain", "shapes", *fifty, *arguments)
+    assert json.loads(process.stdout.readline())["targets"]
+    process.stdout.close()
+    assert process.wait(timeout=30) != 0
+    err = process.stderr.read()
+    process.stderr.close()
+    assert "Traceback" not in err
+    assert len(list((tmp_path / "out").glob("*.json"))) < 50
+
+
+# --- where the time goes ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("photos", [["star"], ["star", "heart", "circle"]])
+def test_timings_tell_where_the_time_goes_on_stderr(tmp_path, photos):
+    result = run("explain", "shapes", *(SAMPLES / f"{name}.png" for name in photos), "--timings", "-o", tmp_path)
+    assert result.exit_code == 0
+    rows = dict(re.findall(r"^( *[a-zA-Z][^:\n]*?)  +([0-9.]+) ms$", result.stderr, re.MULTILINE))
+    laps = ["start Python, import", "open the bundle", "explain", "render and write", "together"]
+    assert [name for name in rows if not name.startswith(" ")] == laps
+    assert {"  decode", "  forward", "  cluster", "  masked"} <= set(rows)
+    assert ("  wait" in rows) == (len(photos) > 1)
+    assert sum(float(rows[name]) for name in laps[:-1]) == pytest.approx(float(rows["together"]), abs=0.3)
+    assert " ms" not in result.stdout.replace(" ms on", "")
+
+
+def test_without_timings_none_are_told(tmp_path):
+    assert "together" not in run("explain", "shapes", SAMPLES / "star.png", "-o", tmp_path).stderr
+
+
 # --- the others -----------------------------------------------------------------------------------------------------------
 def test_info_describes_the_bundle_and_the_installation():
     assert "relu_9" in run("info", "shapes").stdout
@@ -213,35 +312,74 @@ def test_info_describes_the_bundle_and_the_installation():
     assert facts["onnxruntime"]
 
 
+def test_info_tries_every_provider_and_says_what_the_others_lack():
+    text = run("info", "--providers").stdout
+    assert re.search(r"^cpu +runs$", text, re.MULTILINE)
+    assert re.search(
+        r"^migraphx +(not in this onnxruntime: .*pip install onnxruntime-migraphx|runs|does not run: .*)", text, re.MULTILINE
+    )
+    assert re.search(r"^cores +\d+", text, re.MULTILINE)
+    facts = json.loads(run("info", "--providers", "--json").stdout)
+    assert facts["providers"]["cpu"] == {"built_in": True, "runs": True, "reason": "", "install": ""}
+    assert set(facts["nvidia"]) == {"version", "cuda", "gpus", "trouble"}
+
+
+def test_info_describes_cores_gpus_and_packages_that_clash(monkeypatch):
+    facts = json.loads(run("info", "--providers", "--json").stdout)
+    gpu = {"name": "GPU 0", "memory": 24 << 30, "capability": "8.9"}
+    facts |= {
+        "packages": ["onnxruntime 1.31.1", "onnxruntime-gpu 1.31.1"],
+        "cores": {"machine": 64, "allowed": 8, "quota": 2.5},
+        "nvidia": {"version": "580.1", "cuda": "13.0", "gpus": [gpu], "trouble": ""},
+        "providers": {"cuda": {"built_in": True, "runs": False, "reason": "no driver", "install": "install it"}},
+    }
+    monkeypatch.setattr("camrt.cli.inspect.machine_facts", lambda: facts)
+    text = run("info", "--providers").stdout
+    assert "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1: they overwrite each other" in text
+    assert "64, 8 of them for this process, a container's quota of 2.5; --threads 2 keeps to it" in text
+    assert "GPU 0 (24 GB, compute capability 8.9); driver 580.1, up to CUDA 13.0" in text
+    assert re.search(r"^cuda +does not run: no driver\n +install it$", text, re.MULTILINE)
+
+
 def test_methods_lists_each_with_its_paper():
     text = run("methods").stdout
     assert all(name in text and method.citation in text for name, method in METHODS.items())
     assert {m["name"] for m in json.loads(run("methods", "--json").stdout)} == set(METHODS)
 
 
-def test_bench_prints_floor_stages_and_ratio():
-    result = run("bench", "shapes", "--runs", 2, "--json")
+def test_bench_prints_floor_costs_stream_effects_and_memory():
+    result = run("bench", "shapes", "--runs", 1, "--images", 2, "--json")
     values = json.loads(result.stdout)
-    assert values["ratio"] == pytest.approx(
-        values["explain"]["median"] / (values["floor_one"]["median"] + values["floor_batch"]["median"]), rel=1e-3
+    assert list(values["floor"]) == ["1", "4", "5", "8", "16", "32"]
+    (cost,) = values["costs"]
+    assert (cost["method"], cost["passes"]) == ("cluster-cam", 11)
+    best = min(values["floor"][size]["median"] for size in "1458")
+    assert cost["floor"]["median"] == pytest.approx(values["floor"]["1"]["median"] + 10 * best, rel=1e-3)
+    assert cost["ratio"]["median"] == pytest.approx(cost["explain"]["median"] / cost["floor"]["median"], rel=1e-3)
+    least = min(values["floor"][size]["median"] for size in ("1", "4", "5", "8", "16"))  # two images have 22 passes
+    stream = values["stream"]
+    assert stream["ratio"]["median"] == pytest.approx(1e3 / stream["per_second"]["median"] / (11 * least), rel=1e-2)
+    assert min(values[name]["resident"] for name in ("floor_memory", "memory")) > 20
+
+
+def test_bench_of_several_methods_prints_each(monkeypatch):
+    monkeypatch.setattr("camrt.bench.footprint", lambda *_, **__: None)
+    table = run("bench", "shapes", "--runs", 1, "--images", 2, "-m", "hires-cam", "-m", "ablation-cam").stdout
+    assert "hires-cam (1 pass + 1 backward)" in table
+    assert "ablation-cam (1 pass + 80 of the tail)" in table
+    assert "stream of 2 (hires-cam)" in table
+    assert "peak memory: bare network not measured, explanation not measured" in table
+    assert "in turns" in run("bench", "--help").stdout
+    assert "--param is for one method" in one_line_error(
+        run("bench", "shapes", "-m", "hires-cam", "-m", "cam", "-p", "raw=true")
     )
-    assert values["passes"] == 11
-    assert values["memory_explain"] >= values["memory_floor"] > 0
-    table = run("bench", "shapes", "--runs", 1, "-p", "clusters=4").stdout
-    assert "ratio explain / floor" in table
-    assert "4 images" in table
 
 
-def test_bench_of_a_method_without_masked_images_has_one_bare_pass_as_its_floor():
-    values = json.loads(run("bench", "shapes", "--runs", 1, "-m", "hires-cam", "--json").stdout)
-    assert (values["passes"], values["backward_passes"], values["floor_batch"]) == (1, 1, None)
-    assert values["ratio"] == pytest.approx(values["explain"]["median"] / values["floor_one"]["median"], rel=1e-3)
-    assert "1 pass + 80 of the tail" in run("bench", "shapes", "--runs", 1, "-m", "ablation-cam").stdout
-
-
-def test_bench_takes_the_uncut_model_as_the_floor(tmp_path, tiny_bundle):
+def test_bench_takes_the_uncut_model_as_the_floor(tmp_path, tiny_bundle, monkeypatch):
+    monkeypatch.setattr("camrt.bench.footprint", lambda *_, **__: None)
     source = graphs.save(graphs.classifier(), tmp_path / "m.onnx")
-    assert json.loads(run("bench", tiny_bundle, "--source", source, "--runs", 1, "--json").stdout)["floor_of"] == "m.onnx"
+    result = run("bench", tiny_bundle, "--source", source, "--runs", 1, "--images", 1, "--json")
+    assert json.loads(result.stdout)["floor_of"] == "m.onnx"
     baked = graphs.save(graphs.classifier(image=(1, 3, 32, 32)), tmp_path / "baked.onnx")
     assert "Leave out --source" in one_line_error(run("bench", tiny_bundle, "--source", baked))
 
@@ -275,6 +413,17 @@ def test_export_then_explain(tmp_path):
     assert run("explain", tmp_path / "bundle", SAMPLES / "star.png", "-t", "c", "-o", tmp_path / "out").exit_code == 0
     assert "replace it with --force" in one_line_error(run(*arguments))
     assert run(*arguments, "--force").exit_code == 0
+
+
+def test_export_in_float16_says_what_that_changed(tmp_path):
+    source = graphs.save(graphs.classifier(), tmp_path / "m.onnx")
+    result = run("export", source, "-o", tmp_path / "half", "--scale", "0.004", "--precision", "fp16")
+    assert result.exit_code == 0, result.output
+    assert "reproduce the model in float16 " in result.stdout
+    assert "precision: float16; from float32: logits 0.00" in result.stdout
+    with_json = run("export", source, "-o", tmp_path / "half", "--scale", "0.004", "--precision", "fp16", "--force", "--json")
+    assert json.loads(with_json.stdout)["precision"]["computes"] == "float16"
+    assert "is not one of 'fp32', 'fp16'" in run("export", source, "-o", tmp_path / "other", "--precision", "int8").stderr
 
 
 def test_export_without_preprocessing_warns_in_one_line(tmp_path):
@@ -315,6 +464,14 @@ def test_without_onnx_runtime_the_command_says_what_to_install(tmp_path):
     assert done.returncode == 1
     assert "pip install onnxruntime" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_while_modules_load_is_no_missing_module(tmp_path):
+    code = "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as e:\n    raise ImportError('initialization failed') from e"
+    (tmp_path / "onnxruntime.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-m", "camrt", "info"], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_without_onnx_the_exporting_commands_say_what_to_install(tmp_path):

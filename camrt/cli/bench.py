@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from camrt.bench import WARM_UP, Bench
+from camrt.bench import WARM_UP, Bench, Cost
 from camrt.bench import bench as measure
-from camrt.cli.options import engine_options, json_option, method_options, open_explainer
+from camrt.cli.options import engine_options, json_option, open_explainer, parameter_option
+from camrt.explainer import DEFAULT_METHOD
 from camrt.explanation import counted
+from camrt.floor import Spread
+from camrt.footprint import Footprint
 from camrt.methods import get_method
 from camrt.photo import load_photo
 
@@ -26,42 +30,75 @@ from camrt.photo import load_photo
     help="The uncut .onnx model as the floor.  [default: head → tail]",
 )
 @click.option("--image", metavar="FILE", help="Photo to explain.  [default: a coloured pattern]")
-@click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Rounds.")
-@method_options
+@click.option("--runs", type=click.IntRange(1), default=10, show_default=True, help="Rounds.")
+@click.option("--images", type=click.IntRange(1), default=32, show_default=True, help="Images of the stream in a round.")
+@click.option(
+    "-m", "--method", "methods", multiple=True, default=[DEFAULT_METHOD], show_default=True, metavar="NAME",
+    help="Method to measure; may be repeated. The first also explains the stream.",
+)  # fmt: skip
+@parameter_option
 @engine_options
 @json_option
 def bench(
-    bundle: str, source: Path | None, image: str | None, runs: int, method: str, parameters: dict[str, str],
-    providers: tuple[str, ...], max_masked_batch: int, threads: int, as_json: bool,
+    bundle: str, source: Path | None, image: str | None, runs: int, images: int, methods: tuple[str, ...],
+    parameters: dict[str, str], as_json: bool, **engine: Any,
 ) -> None:  # fmt: skip
-    """Measure an explanation against its forward passes.
+    """Measure explanations against the forward passes that they need.
+
+    The floor is the bare network in the batch size that is best on this machine; everything is run in turns, and the ratio
+    is the median over the rounds.
 
     Example:  camrt bench bundle --source model.onnx -p clusters=10
     """
-    settings = get_method(method).settings(parameters)
-    explainer = open_explainer(bundle, providers, max_masked_batch, threads)
+    if parameters and len(methods) > 1:
+        raise click.UsageError("--param is for one method; leave it out, or name one --method.")
+    asked = {method: get_method(method).settings(parameters) for method in methods}
+    explainer = open_explainer(bundle, **engine)
     photo = load_photo(image).pixels if image else None
     with click.progressbar(length=runs + WARM_UP, label="Measuring", file=sys.stderr) as bar:
         result = measure(
-            explainer, source=source, photo=photo, runs=runs, method=method, step=lambda: bar.update(1), **settings
-        )
-    click.echo(json.dumps(result.to_json(), indent=2) if as_json else _bench_table(result))
+            explainer, source=source, photo=photo, runs=runs, methods=asked, images=images, step=lambda: bar.update(1),
+        )  # fmt: skip
+    click.echo(json.dumps(result.to_json(), indent=2) if as_json else "\n".join(_lines(result)))
 
 
-def _bench_table(b: Bench) -> str:
-    rows: list[tuple[str, Any]] = [
-        (f"floor: {b.floor_of}, 1 image", b.floor_one),
-        *([(f"floor: {b.floor_of}, {b.passes - 1} images", b.floor_batch)] if b.floor_batch else []),
-        (f"explain ({b.method}, {counted(b.passes, b.tail_passes, b.backward_passes)})", b.explain),
-        *((f"  {stage}", spread) for stage, spread in b.stages.items() if stage != "total"),
-        *((f"beside: {name}", spread) for name, spread in b.beside.items()),
-    ]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{'':<{width}}  {'median':>9}  quartiles (ms)"]
-    lines += [f"{name:<{width}}  {s.median:>9.2f}  {s.low:.2f} … {s.high:.2f}" for name, s in rows]
-    lines += [
-        f"ratio explain / floor: {b.ratio:.3f}",
-        f"peak memory: {b.memory_floor:.0f} MB after one bare image, {b.memory_explain:.0f} MB at the end",
-        f"{b.bundle} on {b.provider}, {b.runs} rounds, " + ", ".join(f"{k} {v}" for k, v in b.versions.items()),
-    ]
-    return "\n".join(lines)
+def _lines(b: Bench) -> Iterable[str]:
+    """Return the result as a person reads it."""
+    yield from _table(f"floor: {b.floor_of}", [(f"{size} a call", s) for size, s in b.floor.items()], "ms an image")
+    for cost in b.costs:
+        yield ""
+        yield from _cost_lines(cost)
+    yield ""
+    first = b.costs[0].method
+    yield from _table(
+        f"stream of {b.stream.images} ({first})", [("images a second", b.stream.per_second), ("over the floor", b.stream.ratio)]
+    )
+    yield ""
+    yield from _table(f"explain ({first}), otherwise", list(b.effects.items()), "ms")
+    yield ""
+    yield from _table("beside it, on the photo", list(b.beside.items()), "ms")
+    yield ""
+    yield f"peak memory: bare network {_memory(b.floor_memory)}, explanation {_memory(b.memory)}"
+    threads = f"{b.threads} threads" if b.threads else "a thread per core"
+    yield f"{b.bundle} on {b.provider}, {threads}, {b.runs} rounds, " + ", ".join(f"{k} {v}" for k, v in b.versions.items())
+
+
+def _memory(found: Footprint | None) -> str:
+    if found is None:
+        return "not measured"
+    device = "" if found.device is None else f" and {found.device:.0f} MB on the device"
+    return f"{found.resident:.0f} MB{device}"
+
+
+def _cost_lines(c: Cost) -> Iterable[str]:
+    passes = counted(c.passes, c.tail_passes, c.backward_passes)
+    stages = [(f"  {stage}", spread) for stage, spread in c.stages.items() if stage != "total"]
+    return _table(
+        f"{c.method} ({passes})", [("explain", c.explain), *stages, ("floor", c.floor), ("over the floor", c.ratio)], "ms"
+    )
+
+
+def _table(title: str, rows: list[tuple[str, Spread]], unit: str = "") -> Iterable[str]:
+    yield f"{title:<44}  {'median':>9}  quartiles{f' ({unit})' if unit else ''}"
+    for name, s in rows:
+        yield f"  {name:<42}  {s.median:>9.3f}  {s.low:.3f} … {s.high:.3f}"

@@ -11,7 +11,6 @@ import click
 
 from camrt.cli.making import import_exporters
 from camrt.cli.options import json_option, method_options
-from camrt.engine import MAX_MASKED_BATCH
 
 
 @click.command("compile")
@@ -44,7 +43,7 @@ from camrt.engine import MAX_MASKED_BATCH
 @click.option(
     "--max-masked-batch",
     type=click.IntRange(1),
-    default=MAX_MASKED_BATCH,
+    default=64,
     show_default=True,
     help="Most masked images at once.",
 )
