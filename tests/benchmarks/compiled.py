@@ -3,8 +3,8 @@
     python tests/benchmarks/compiled.py BUNDLE [--source model.onnx] [--method cluster-cam] [-p clusters=10] [--runs 30]
 
 One process, the calls taken in turns, medians of times and of ratios, on a smooth picture.  The floor is the uncut model, or
-head and tail, once with one image and once with as many as are masked.  No session's threads spin there, as those of the
-others would take its cores.  Start and memory are those of fresh processes of their own.
+head and tail, once with one image and once with as many as are masked.  A session's threads spin only while it runs, as
+they would take the others' cores.  Start and memory are those of fresh processes of their own.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 
 import camrt
 from camrt.case import Case
-from camrt.engine import MAX_MASKED_BATCH
 from camrt.image import preprocess_photo
 from camrt.methods import get_method
 from camrt.providers import open_session
 from exporters import compile_bundle
+from exporters.compile import MASKED_BATCH
 from exporters.fusion.proof import sample_images
 
 WARM_UP = 3
@@ -108,8 +108,8 @@ def main() -> None:
 
     def floor() -> None:
         bare(x)
-        for start in range(0, masked, MAX_MASKED_BATCH):
-            bare(several[start : start + MAX_MASKED_BATCH])
+        for start in range(0, masked, MASKED_BATCH):
+            bare(several[start : start + MASKED_BATCH])
 
     with tempfile.TemporaryDirectory() as folder:
         written = compile_bundle(options.bundle, Path(folder) / "x.onnx", method=options.method, **parameters)

@@ -1,8 +1,10 @@
-"""What Cluster-CAM costs over its bare forward passes, and K-means over scikit-learn's.
+"""What Cluster-CAM costs over its bare forward passes, one image at a time and as a stream; K-means over scikit-learn's.
 
-    CAMRT_REAL=… python tests/benchmarks/cost.py [--runs 30]
+    CAMRT_REAL=… python tests/benchmarks/cost.py [--runs 12] [--networks resnet50 …] [--clusters 10 32]
 
-ResNet-18 has random weights, the others are the real models of CAMRT_REAL (left out without it).
+ResNet-50, ResNet-18 and VGG-16 have random weights, the others are the real models of CAMRT_REAL (left out without it).
+`never`, `always` and `whole` are what explain takes if ONNX Runtime's waiting threads never spin, or also after a run, and if the
+K-means multiplies whole matrices; peak memory is that of the bare network and of the explanation, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -17,18 +19,22 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
+import torch
 from sklearn.cluster import KMeans
+from torch.export import Dim
 
 import camrt
-from camrt.bench import bench
+from camrt.bench import Bench, bench
 from camrt.image import preprocess_photo
 from camrt.kmeans import kmeans
 from exporters import export
-from exporters.source import read_source
-from tests.networks import resnet18
+from tests.networks import resnet18, resnet50, settled, vgg16
 
 SAMPLES = Path(__file__).parents[2] / "models" / "shapes" / "samples"
+RANDOM = {"resnet50": resnet50, "resnet18": lambda: settled(resnet18(), 224), "vgg16": vgg16}
+REAL = ("mobilenet_v2_tv", "squeezenet11_gluon", "googlenet_caffe")
+STREAM = {"vgg16": 16}  # images of a stream in a round
+METHODS = ("hires-cam", "grad-cam", "recipro-cam")
 
 
 def milliseconds(call: Callable[[], object], runs: int = 30) -> float:
@@ -44,38 +50,72 @@ def milliseconds(call: Callable[[], object], runs: int = 30) -> float:
 def features_of(explainer: camrt.Explainer, photo: Path) -> np.ndarray:
     """Return the feature maps (C, h · w) of a photo."""
     x, _ = preprocess_photo(camrt.load_photo(photo).pixels, explainer.manifest.preprocess)
-    features = explainer.engine.features(explainer.engine.put(x[None])).numpy()[0]
+    features = explainer.engine.whole(explainer.engine.put(x[None]))[0].numpy()[0]
     return features.reshape(len(features), -1)
+
+
+def source_of(network: str, folder: Path) -> tuple[Path, dict]:
+    """Return the uncut .onnx model, of any batch, and how its photos are preprocessed."""
+    if network in REAL:
+        models = Path(os.environ["CAMRT_REAL"]) / "models"
+        return models / f"{network}.onnx", {"preprocess": models / f"{network}.json"}
+    path = folder / f"{network}.onnx"
+    options = {"dynamo": True, "dynamic_shapes": ({0: Dim.DYNAMIC},), "external_data": False, "verbose": False}
+    torch.onnx.export(RANDOM[network]().eval(), (torch.randn(2, 3, 224, 224),), path, **options)
+    return path, {"preset": "imagenet"}
+
+
+def told(network: str, clusters: int, b: Bench, ours: float, theirs: float) -> str:
+    cost = b.costs[0]
+    effects = " ".join(f"{spread.median:8.1f}" for spread in b.effects.values())
+    ratio, stream = cost.ratio, b.stream.ratio
+    memory = "" if b.memory is None or b.floor_memory is None else f"{b.floor_memory.resident:6.0f} {b.memory.resident:6.0f}"
+    return (
+        f"{network:<18} {clusters:<3} {cost.floor.median:8.1f} {cost.explain.median:8.1f}  {ratio.median:.3f} ({ratio.low:.3f} … "
+        f"{ratio.high:.3f})  {stream.median:.3f} ({stream.low:.3f} … {stream.high:.3f}) {b.stream.per_second.median:7.1f}  "
+        f"{effects}  {ours:5.2f} {theirs:5.2f}  {memory}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=12)
+    parser.add_argument("--networks", nargs="+", default=[*RANDOM, *(REAL if "CAMRT_REAL" in os.environ else ())])
+    parser.add_argument("--clusters", nargs="+", type=int, default=[10, 32])
     options = parser.parse_args()
-    real = Path(os.environ["CAMRT_REAL"]) if "CAMRT_REAL" in os.environ else None
-    photos = sorted((real / "photos" / "sample").glob("*")) if real else sorted(SAMPLES.glob("*.png"))
+    folder = Path(os.environ["CAMRT_REAL"]) / "photos" / "sample" if "CAMRT_REAL" in os.environ else SAMPLES
+    photos = sorted(path for path in folder.glob("*") if path.suffix in (".jpg", ".jpeg", ".png", ".JPEG"))
+    print(
+        "network            K    floor ms  explain  over the floor          stream over it          images/s  "
+        "never   always    whole  K-means, sk   MB bare, explain"
+    )
+    others = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        onnx.save(read_source(resnet18().eval(), None, (224, 224)).model, folder / "resnet18.onnx")
-        sources = {"resnet18": (folder / "resnet18.onnx", {"preset": "imagenet"})}
-        for model in ("mobilenet_v2_tv", "squeezenet11_gluon", "googlenet_caffe") if real else ():
-            sources[model] = (real / "models" / f"{model}.onnx", {"preprocess": real / "models" / f"{model}.json"})
-        print("model               K   floor ms  explain ms  ratio  K-means ms  of floor  scikit-learn ms  of it")
-        for model, (source, how) in sources.items():
-            export(source, folder / model, **how)
-            explainer = camrt.load(folder / model)
+        for network in options.networks:
+            source, how = source_of(network, Path(name))
+            export(source, Path(name) / network, **how)
+            explainer = camrt.load(Path(name) / network)
             points = [features_of(explainer, photo) for photo in photos[:8]]
-            floor = source if model != "resnet18" else None  # torch writes a fixed batch: head → tail instead
-            for clusters in (10, 32):
+            for clusters in options.clusters:
+                asked = {"cluster-cam": {"clusters": clusters}}
+                if clusters == options.clusters[0]:
+                    asked |= {method: {} for method in METHODS}
                 b = bench(
-                    explainer, source=floor, photo=camrt.load_photo(photos[3]).pixels, runs=options.runs, clusters=clusters
-                )
-                bare = b.floor_one.median + b.floor_batch.median
+                    explainer, source=source, photo=camrt.load_photo(photos[3]).pixels, runs=options.runs, methods=asked,
+                    images=STREAM.get(network, 32),
+                )  # fmt: skip
                 ours = statistics.mean(milliseconds(partial(kmeans, p, clusters)) for p in points)
                 judge = KMeans(clusters, n_init=1, random_state=0)
                 theirs = statistics.mean(milliseconds(partial(judge.fit, p)) for p in points)
-                figures = f"{bare:8.1f}  {b.explain.median:10.1f}  {b.ratio:5.3f}  {ours:10.2f}  {ours / bare:8.1%}"
-                print(f"{model:<19} {clusters:<3} {figures}  {theirs:15.2f}  {ours / theirs:5.2f}", flush=True)
+                print(told(network, clusters, b, ours, theirs), flush=True)
+                others += [(network, cost) for cost in b.costs[1:]]
+    print("\nnetwork            method        one pass ms  explain  over the pass")
+    for network, cost in others:
+        ratio = cost.ratio
+        figures = (
+            f"{cost.floor.median:8.2f} {cost.explain.median:8.2f}  {ratio.median:.3f} ({ratio.low:.3f} … {ratio.high:.3f})"
+        )
+        print(f"{network:<18} {cost.method:<12}  {figures}")
 
 
 if __name__ == "__main__":

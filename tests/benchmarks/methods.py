@@ -40,13 +40,14 @@ def milliseconds(calls: dict[str, Callable[[], object]], runs: int) -> dict[str,
 def costs_of_methods(explainer: camrt.Explainer, source: Path, photo: np.ndarray, runs: int, methods: list[str]) -> None:
     for name in methods:
         try:
-            b = bench(explainer, source=source, photo=photo, runs=runs, method=name, **SETTINGS.get(name, {}))
+            b = bench(explainer, source=source, photo=photo, runs=runs, methods={name: SETTINGS.get(name, {})}, images=1)
         except camrt.MethodUnavailable:
             print(f"{name:<14} not available")
             continue
-        floor = b.floor_one.median + (b.floor_batch.median if b.floor_batch else 0)
-        ran = counted(b.passes, b.tail_passes, b.backward_passes)
-        print(f"{name:<14} {ran:<28} {floor:9.1f} {b.explain.median:10.1f} {b.ratio:7.3f}", flush=True)
+        (cost,) = b.costs
+        ran = counted(cost.passes, cost.tail_passes, cost.backward_passes)
+        figures = f"{cost.floor.median:9.1f} {cost.explain.median:10.1f} {cost.ratio.median:7.3f}"
+        print(f"{name:<14} {ran:<28} {figures}", flush=True)
 
 
 def costs_of_gradients(source: Path, described: Path, runs: int) -> None:
