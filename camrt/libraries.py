@@ -8,7 +8,6 @@ import functools
 import importlib
 import re
 import types
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ _PACKAGE = re.compile(r"onnxruntime([_-](gpu|openvino|migraphx|rocm|directml|qnn
 
 def installed() -> list[str]:
     """Return the packages, with their versions, that bring the module onnxruntime; where there are several they clash."""
+    from importlib.metadata import distributions  # takes milliseconds, and only messages and camrt info ask
+
     found = {d.metadata["Name"]: d.version for d in distributions() if _PACKAGE.match(d.metadata["Name"] or "")}
     return [f"{name} {version}" for name, version in sorted(found.items())]
 
