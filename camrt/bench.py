@@ -28,7 +28,7 @@ from camrt.files import sha256_of
 from camrt.floor import Floor, Spread
 from camrt.footprint import Footprint, footprint
 from camrt.photo import load_photo
-from camrt.providers import ALWAYS, CUDA_FAMILY, NEVER, open_session, versions
+from camrt.providers import ALWAYS, NEVER, open_session, versions
 from camrt.render import encode_png
 
 BATCHES = (1, 4, 5, 8, 16, 32)  # images a call of the floor
@@ -262,11 +262,10 @@ def _beside(explanation: Explanation, photo: np.ndarray) -> dict[Any, Call]:
 
 def _spinning(engine: Engine, when: str) -> Explainer:
     """Return an explainer like it, of sessions whose waiting threads spin at other times."""
-    limit = engine.choice.gpu_mem_limit if engine.choice.names[0] in CUDA_FAMILY else None
     return Explainer(
         Engine(
             engine.bundle, engine.choice.names, max_masked_batch=engine.max_masked_batch, threads=engine.threads,
-            spinning=when, gpu_mem_limit=limit,
+            spinning=when, gpu_mem_limit=engine.choice.gpu_mem_limit,
         )
     )  # fmt: skip
 

@@ -10,6 +10,8 @@ from typing import Any
 from camrt.errors import BundleError
 from camrt.providers import metadata
 
+MASKED_BATCH = 64  # masked images in one turn of a compiled file's loop
+
 PREFIX = "camrt."
 ENTRIES: dict[str, type] = {
     "version": str,

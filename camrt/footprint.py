@@ -18,7 +18,7 @@ from camrt.bundle import open_bundle
 from camrt.errors import one_line
 from camrt.explainer import Explainer, load
 from camrt.optimised import open_graph
-from camrt.providers import CUDA_FAMILY, Choice, Session, open_session
+from camrt.providers import Choice, Session, open_session
 
 CODE = "from camrt.footprint import report; report()"
 REPEATS = 3  # after which the arena has its size
@@ -58,11 +58,10 @@ def footprint(
         Run the bare network, on one image and on a masked batch, instead of explaining.
     """
     engine = explainer.engine
-    limit = engine.choice.gpu_mem_limit if engine.choice.names[0] in CUDA_FAMILY else None
     asked = {
         "bundle": str(engine.bundle.folder), "source": str(source) if source else None, "providers": engine.choice.names,
         "threads": engine.threads, "max_masked_batch": engine.max_masked_batch, "cache": engine.bundle.cache.enabled,
-        "gpu_mem_limit": limit, "method": method, "parameters": dict(parameters), "bare": bare,
+        "gpu_mem_limit": engine.choice.gpu_mem_limit, "method": method, "parameters": dict(parameters), "bare": bare,
     }  # fmt: skip
     before = device_memory()
     try:

@@ -86,7 +86,8 @@ class Choice:
         """
         rest = self.names[self.names.index(running) :]
         if running not in CUDA_FAMILY:
-            return replace(self, names=rest)
+            limit = None if set(CUDA_FAMILY).isdisjoint(rest) else self.gpu_mem_limit  # without effect on the others
+            return replace(self, names=rest, gpu_mem_limit=limit)
         return replace(self, names=tuple(name for name in rest if name in CUDA_FAMILY), explicit=True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from camrt.bundle import Bundle, open_bundle
+from camrt.compiled import MASKED_BATCH
 from camrt.engine import Engine, check_count
 from camrt.errors import ExportError, ParameterError, did_you_mean
 from camrt.explainer import DEFAULT_METHOD, Explainer
@@ -24,7 +25,6 @@ from exporters.graph import operators
 from exporters.passes.quantisation import DYNAMIC
 
 LARGEST = (1 << 31) - (1 << 20)  # bytes; a protobuf message holds 2 GiB
-MASKED_BATCH = 64  # masked images in one turn of the loop
 ROUNDING = {"QuantizeLinear", *DYNAMIC}  # where the last bit of a float may move a value by a step
 
 

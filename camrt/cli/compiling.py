@@ -11,6 +11,7 @@ import click
 
 from camrt.cli.making import import_exporters
 from camrt.cli.options import json_option, method_options
+from camrt.compiled import MASKED_BATCH
 
 
 @click.command("compile")
@@ -43,7 +44,7 @@ from camrt.cli.options import json_option, method_options
 @click.option(
     "--max-masked-batch",
     type=click.IntRange(1),
-    default=64,
+    default=MASKED_BATCH,
     show_default=True,
     help="Most masked images at once.",
 )
