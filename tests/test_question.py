@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,10 +20,11 @@ def question(classes: list[int] | int) -> Question:
 
 
 @given(LOGITS, st.integers(1, 9))
+@example(np.array([[np.nan, -np.inf]], np.float32), 1)
 def test_the_most_probable_classes_come_by_falling_logit_and_no_number_comes_last(logits, top):
     for row, found in zip(logits, question(top).targets(logits), strict=True):
-        keys = [(-row[i] if not np.isnan(row[i]) else np.inf, i) for i in range(len(row))]
-        assert found.tolist() == [i for _, i in sorted(keys)][:top]
+        keys = [(bool(np.isnan(value)), 0 if np.isnan(value) else -value, i) for i, value in enumerate(row)]
+        assert found.tolist() == [i for *_, i in sorted(keys)][:top]
 
 
 @pytest.mark.parametrize(("logits", "order"), [
