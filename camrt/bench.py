@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from camrt import kmeans
+from camrt.cost import Cost, Streamed
 from camrt.engine import Engine
 from camrt.errors import ParameterError
 from camrt.explainer import DEFAULT_METHOD, Explainer
@@ -28,8 +29,9 @@ from camrt.files import sha256_of
 from camrt.floor import Floor, Spread
 from camrt.footprint import Footprint, footprint
 from camrt.photo import load_photo
-from camrt.providers import ALWAYS, NEVER, open_session, versions
 from camrt.render import encode_png
+from camrt.runtime import versions
+from camrt.session import ALWAYS, NEVER, open_session
 
 BATCHES = (1, 4, 5, 8, 16, 32)  # images a call of the floor
 MAX_JPEG_SIDE = 65_500  # pixels
@@ -43,56 +45,6 @@ NEVER_SPIN, ALWAYS_SPIN, WHOLE_PRODUCTS = EFFECTS = (
 BESIDE = ("decode", "heatmap on photo", "overlay", "encode PNG")
 
 Call = Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one method costs.
-
-    Attributes
-    ----------
-    method : str
-    parameters : dict
-    passes, tail_passes, backward_passes, masked_batch : int
-        As in `camrt.explanation.Run`.
-    explain : Spread
-        Milliseconds of `explain` on a decoded photo at network size.
-    floor : Spread
-        Milliseconds of its bare passes.
-    ratio : Spread
-        Over the floor of the same round.
-    stages : dict of str to Spread
-        Milliseconds of its parts.
-    """
-
-    method: str
-    parameters: dict[str, Any]
-    passes: int
-    tail_passes: int
-    backward_passes: int
-    masked_batch: int
-    explain: Spread
-    floor: Spread
-    ratio: Spread
-    stages: dict[str, Spread]
-
-
-@dataclass(frozen=True)
-class Streamed:
-    """What a stream of decoded photos costs by the first method.
-
-    Attributes
-    ----------
-    images : int
-        In a round.
-    per_second : Spread
-    ratio : Spread
-        Time over that of as many bare passes in the best batch size.
-    """
-
-    images: int
-    per_second: Spread
-    ratio: Spread
 
 
 @dataclass(frozen=True)
@@ -184,22 +136,22 @@ def bench(
     calls[WHOLE_PRODUCTS] = partial(_in_whole_products, partial(explain, first))
     times, explanations = _rounds(calls, methods, runs, step)
     bare = Floor({size: times[size] for size in BATCHES})
-    costs = [_cost(bare, times[method], explanations[method]) for method in methods]
+    costs = [Cost.of(bare, times[method], explanations[method]) for method in methods]
     used = costs[0].parameters
     return Bench(
         bundle=manifest.name,
         provider=explainer.engine.provider,
         versions=versions(),
         runs=runs,
-        threads=explainer.engine.threads,
+        threads=explainer.engine.sessions.threads,
         floor_of=floor_of,
         floor=bare.an_image(),
         costs=costs,
-        stream=_streamed(bare, times["stream"], images, costs[0].passes),
+        stream=Streamed.of(bare, times["stream"], images, costs[0].passes),
         effects={name: Spread.of(times[name]) for name in EFFECTS},
         beside={name: Spread.of(times[name]) for name in BESIDE},
-        floor_memory=footprint(explainer, source, first, used, bare=True),
-        memory=footprint(explainer, source, first, used, bare=False),
+        floor_memory=footprint(explainer, source, first, used, bare=costs[0].masked_batch),
+        memory=footprint(explainer, source, first, used, bare=None),
     )
 
 
@@ -224,28 +176,6 @@ def _rounds(
     return times, results
 
 
-def _cost(floor: Floor, times: Sequence[float], explanations: Sequence[Explanation]) -> Cost:
-    run = explanations[0].run
-    floors = floor.of_explanation(run.passes - 1)
-    return Cost(
-        method=run.method,
-        parameters=dict(run.parameters),
-        passes=run.passes,
-        tail_passes=run.tail_passes,
-        backward_passes=run.backward_passes,
-        masked_batch=run.masked_batch,
-        explain=Spread.of(times),
-        floor=Spread.of(floors),
-        ratio=Spread.of_ratios(times, floors),
-        stages={stage: Spread.of([e.run.timings[stage] for e in explanations]) for stage in run.timings},
-    )
-
-
-def _streamed(floor: Floor, times: Sequence[float], images: int, passes: int) -> Streamed:
-    per_second = Spread.of([images / ms * 1e3 for ms in times])
-    return Streamed(images, per_second, Spread.of_ratios(times, floor.of_stream(images * passes)))
-
-
 # --- what else is measured ----------------------------------------------------------------------------------------------
 def _beside(explanation: Explanation, photo: np.ndarray) -> dict[Any, Call]:
     """Return the calls that are measured beside the explanation, on the photo in its own size."""
@@ -262,10 +192,11 @@ def _beside(explanation: Explanation, photo: np.ndarray) -> dict[Any, Call]:
 
 def _spinning(engine: Engine, when: str) -> Explainer:
     """Return an explainer like it, of sessions whose waiting threads spin at other times."""
+    sessions = engine.sessions
     return Explainer(
         Engine(
-            engine.bundle, engine.choice.names, max_masked_batch=engine.max_masked_batch, threads=engine.threads,
-            spinning=when, gpu_mem_limit=engine.choice.gpu_mem_limit,
+            engine.bundle, sessions.choice.names, max_masked_batch=engine.max_masked_batch, threads=sessions.threads,
+            spinning=when, gpu_mem_limit=sessions.choice.gpu_mem_limit,
         )
     )  # fmt: skip
 
@@ -290,7 +221,8 @@ def _source_floor(explainer: Explainer, source: Path) -> tuple[Callable[[np.ndar
             UserWarning,
             stacklevel=3,
         )
-    session, _ = open_session(source, explainer.engine.choice, explainer.engine.threads)
+    sessions = explainer.engine.sessions
+    session, _ = open_session(source, sessions.choice, sessions.threads)
     image = session.get_inputs()[0]
     if list(image.shape[1:]) != list(explainer.manifest.image.shape[1:]) or isinstance(image.shape[0], int):
         raise ParameterError(

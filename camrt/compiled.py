@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from camrt.errors import BundleError
-from camrt.providers import metadata
+from camrt.session import metadata
 
 MASKED_BATCH = 64  # masked images in one turn of a compiled file's loop
 

@@ -7,6 +7,7 @@ Cluster-CAM keeps the weights in memory once; the others open on first use.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,16 +16,18 @@ from typing import Any
 import numpy as np
 
 from camrt.bundle import Bundle
-from camrt.errors import BundleError, DeviceMemoryError, ParameterError, one_line
+from camrt.errors import BundleError, DeviceMemoryError, ParameterError
 from camrt.image import upsampling_matrix
-from camrt.manifest import Tensor
-from camrt.optimised import open_graph
-from camrt.placement import Placements
-from camrt.providers import CUDA_FAMILY, RUNNING, SPINNING, OrtValue, Session, choose, is_out_of_memory
+from camrt.providers import choose
+from camrt.runtime import OrtValue
+from camrt.session import RUNNING, SPINNING
+from camrt.sessions import Sessions
 
 MAX_THREADS = 1024
 # Masked images in one call.  On the CPU more are no faster, and those of light networks fall out of its caches.
 MAX_MASKED_BATCH = {"cpu": 5, "cuda": 64}
+# Edited features in one call of the tail.  Those of wide linear layers read all of their weights in every call.
+MAX_EDITED_BATCH, EDITED_BYTES = 64, 16 << 20
 
 Upsampling = tuple[np.ndarray, np.ndarray]  # matrices (k or 1, H, rows) and (k or 1, columns, W): masks = left @ maps @ right
 
@@ -57,12 +60,12 @@ class Engine:
     providers : sequence of str, optional
         As in `camrt.load`.
     max_masked_batch : int, optional
-        Most masked images, edited features or gradients in one call, by default 64 with CUDA and TensorRT, else 5; 1 where the
-        bundle says that images cannot share one.
+        Most masked images, edited features or gradients in one call, by default 64 with CUDA and TensorRT, else 5 (of edited
+        features as many as have 16 MB, up to 64); 1 where the bundle says that images cannot share one.
     threads : int, default 0
         Threads of one operator on the CPU; 0 is one per core.
     spinning : {"running", "always", "never"}
-        When the CPU's threads that wait for work spin instead of sleeping; as in `camrt.providers.open_session`.
+        When the CPU's threads that wait for work spin instead of sleeping; as in `camrt.session.open_session`.
     gpu_mem_limit : int, optional
         As in `camrt.load`.
     """
@@ -83,23 +86,20 @@ class Engine:
         if spinning not in SPINNING:
             raise ParameterError(f"spinning must be one of {', '.join(SPINNING)}, got {spinning!r}.")
         self.bundle = bundle
-        self.choice = choose(providers, gpu_mem_limit=gpu_mem_limit, bundle=bundle.sha256)
-        self.threads, self.spinning = threads, spinning
-        self._lock = threading.RLock()  # what is computed once may open a session
-        self._sessions: dict[str, Session] = {}
+        choice = choose(providers, gpu_mem_limit=gpu_mem_limit, bundle=bundle.sha256)
+        self.sessions = Sessions(bundle, choice, threads, spinning)
+        self.provider, self.device = self.sessions.provider, self.sessions.device
+        self._lock = threading.Lock()
         self._constants: dict[tuple[str, int | bool], OrtValue] = {}
         self._black: np.ndarray | None = None
         self._linear: tuple[np.ndarray, np.ndarray] | None = None
-        self.placements = Placements()
-        self.fell_back = False
-        self._sessions["score"], self.provider = self._open("score")
-        self.choice = self.choice.settled(self.provider)  # the other sessions take what really runs
-        self.device = "cuda" if self.provider in CUDA_FAMILY else "cpu"
         self.max_masked_batch = max_masked_batch or MAX_MASKED_BATCH[self.device]
+        one = 4 * math.prod(bundle.manifest.features.shape[1:])
+        small = 0 if max_masked_batch else min(MAX_EDITED_BATCH, EDITED_BYTES // one)
+        self.max_edited_batch = max(self.max_masked_batch, small)
         if bundle.manifest.one_by_one is not None:
-            self.max_masked_batch = 1
+            self.max_masked_batch = self.max_edited_batch = 1
 
-    # --- runs -----------------------------------------------------------------------------------------------------------
     def put(self, array: np.ndarray) -> OrtValue:
         """Return the array on the device."""
         return OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), self.device, 0)
@@ -108,19 +108,56 @@ class Engine:
         """Run the whole model on images as they are: (N, 3, H, W) → features (N, C, h, w), on the device, and logits (N, L)."""
         maps = np.ones((image.shape()[0], 1, 1, 1), np.float32)  # over itself as the baseline, an image stays what it is
         feeds = self._masking(image, image, maps, None, normalise=False)
-        logits, features = self._run("score", feeds, self.bundle.manifest.output.name, self.bundle.manifest.features.name)
+        manifest = self.bundle.manifest
+        logits, features = self.sessions.run("score", feeds, manifest.output.name, manifest.features.name)
         return features, self._scores(logits, "score")[:, 0]
+
+    def whole_in_chunks(self, x: np.ndarray, image: OrtValue) -> tuple[np.ndarray, OrtValue | None, Batched]:
+        """Run the whole model on images as they are, in one call where the device has room.
+
+        Parameters
+        ----------
+        x : ndarray of shape (N, 3, H, W), float32
+        image : OrtValue
+            The same on the device.
+
+        Returns
+        -------
+        features : ndarray of shape (N, C, h, w), float32
+        on_device : OrtValue or None
+            The same on the device, where one call gave them all.
+        logits : Batched
+            Of (N, L).
+
+        Raises
+        ------
+        DeviceMemoryError
+            Not even one image fits.
+        """
+        parts: list[np.ndarray] = []
+        on_device: OrtValue | None = None
+
+        def run(start: int, stop: int) -> np.ndarray:
+            nonlocal on_device
+            all_of_them = stop - start == len(x)
+            features, logits = self.whole(image if all_of_them else self.put(x[start:stop]))
+            on_device = features if all_of_them else None
+            parts.append(features.numpy())
+            return logits
+
+        logits = self._in_chunks(1, len(x), run, axis=0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts), on_device, logits
 
     def features(self, image: OrtValue) -> OrtValue:
         """Run the head alone: (N, 3, H, W) → (N, C, h, w), on the device."""
         manifest = self.bundle.manifest
-        return self._run("head", {manifest.image.name: image}, manifest.features.name)[0]
+        return self.sessions.run("head", {manifest.image.name: image}, manifest.features.name)[0]
 
     def logits(self, features: OrtValue | np.ndarray) -> np.ndarray:
         """Run the tail alone: (N, C, h, w) → (N, L)."""
         manifest = self.bundle.manifest
         value = self.put(features) if isinstance(features, np.ndarray) else features
-        return self._scores(self._run("tail", {manifest.features.name: value}, manifest.output.name)[0], "tail")
+        return self._scores(self.sessions.run("tail", {manifest.features.name: value}, manifest.output.name)[0], "tail")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Run head and tail, one after the other: (N, 3, H, W) → (N, L)."""
@@ -149,7 +186,7 @@ class Engine:
 
         with self._lock:
             if self._linear is None:
-                logits = self._in_chunks(1, channels + 1, ask, axis=0).values
+                logits = self._in_chunks(1, channels + 1, ask, axis=0, most=self.max_edited_batch).values
                 self._linear = (logits[1:] - logits[0]).T, logits[0]
             return self._linear
 
@@ -188,7 +225,7 @@ class Engine:
         def score(start: int, stop: int) -> np.ndarray:
             part = maps(start, stop)
             feeds = self._masking(image, baseline, part, upsampling and upsampling(start, stop), normalise)
-            return keep(self._scores(self._run("score", feeds, self.bundle.manifest.output.name)[0], "score"))
+            return keep(self._scores(self.sessions.run("score", feeds, self.bundle.manifest.output.name)[0], "score"))
 
         return self._in_chunks(image.shape()[0], count, score, axis=1)
 
@@ -245,11 +282,17 @@ class Engine:
             As in `masked_logits`.
         """
         shape = self.bundle.manifest.features.shape[1:]
+        largest, halved = 0, False
 
         def score(start: int, stop: int) -> np.ndarray:
-            return keep(self.logits(edited(start, stop).reshape(-1, *shape)).reshape(images, stop - start, -1))
+            nonlocal largest, halved
+            rows = edited(start, stop).reshape(-1, *shape)
+            found = self._in_chunks(1, len(rows), lambda i, j: self.logits(rows[i:j]), axis=0, most=self.max_edited_batch)
+            largest, halved = max(largest, found.batch), halved or found.halved
+            return keep(found.values.reshape(images, stop - start, -1))
 
-        return self._in_chunks(images, count, score, axis=1)
+        found = self._in_chunks(images, count, score, axis=1, most=self.max_edited_batch)
+        return Batched(found.values, largest, halved or found.halved)
 
     def gradients(self, features: np.ndarray, cotangents: np.ndarray, on_device: OrtValue | None = None) -> Batched:
         """Return (∂logits/∂features)ᵀ cotangent (N, T, C, h, w) for T cotangents an image.
@@ -269,16 +312,18 @@ class Engine:
             as_they_are = on_device is not None and targets == 1 and stop - start == images
             value = on_device if as_they_are else self.put(features[np.arange(start, stop) // targets])
             feeds = {name: value, "cotangent": self.put(rows[start:stop])}
-            return np.asarray(self._run("gradient", feeds, "gradients")[0].numpy())
+            return np.asarray(self.sessions.run("gradient", feeds, "gradients")[0].numpy())
 
         found = self._in_chunks(1, images * targets, derive, axis=0)
         return Batched(found.values.reshape(images, targets, *features.shape[1:]), found.batch, found.halved)
 
-    def _in_chunks(self, images: int, count: int, run: Callable[[int, int], np.ndarray], axis: int) -> Batched:
+    def _in_chunks(
+        self, images: int, count: int, run: Callable[[int, int], np.ndarray], axis: int, most: int | None = None
+    ) -> Batched:
         """Run items 0…count of each image in as few calls as the limit allows, in smaller ones where memory is full."""
         parts: list[np.ndarray] = []
         done, largest, halved = 0, 0, False
-        chunk = max(1, min(count, self.max_masked_batch // images))
+        chunk = max(1, min(count, (most or self.max_masked_batch) // images))
         while done < count:
             calls = -(-(count - done) // chunk)  # of equal size, so that memory is reused
             stop = done + -(-(count - done) // calls)
@@ -292,83 +337,13 @@ class Engine:
                         "or free device memory."
                     ) from error
                 chunk, halved = chunk // 2, True
-                self.max_masked_batch = min(self.max_masked_batch, max(1, chunk * images))
+                room = max(1, chunk * images)
+                self.max_masked_batch = min(self.max_masked_batch, room)
+                self.max_edited_batch = min(self.max_edited_batch, room)
                 continue
             largest = max(largest, stop - done)
             done = stop
         return Batched(np.concatenate(parts, axis), largest * images, halved)
-
-    def open_all(self) -> None:
-        """Open the sessions that methods use and that would otherwise open on first use."""
-        for graph in ("tail", "gradient"):
-            if f"{graph}.onnx" in self.bundle.manifest.files:
-                self._session(graph)
-
-    # --- sessions -------------------------------------------------------------------------------------------------------
-    def _run(self, graph: str, feeds: dict[str, OrtValue], *outputs: str) -> list[OrtValue]:
-        """Run a graph; the outputs stay on the device."""
-        binding = self._session(graph).io_binding()
-        for name, value in feeds.items():
-            binding.bind_ortvalue_input(name, value)
-        for name in outputs:
-            binding.bind_output(name, self.device)
-        try:
-            self._session(graph).run_with_iobinding(binding)
-        except Exception as error:  # ONNX Runtime's exceptions have no common public base
-            text = one_line(error)
-            if is_out_of_memory(error):
-                advice = "Explain fewer images at once, or free device memory."
-                raise DeviceMemoryError(f"{self.provider} has no memory left: {text} {advice}") from error
-            raise BundleError(f"A graph of {self.bundle.folder} failed on {self.provider}: {text}") from error
-        return list(binding.get_outputs())
-
-    def _session(self, graph: str) -> Session:
-        """Return the session of a graph, opened on first use."""
-        if graph not in self._sessions:
-            with self._lock:
-                if graph not in self._sessions:
-                    self.bundle.check_unchanged(graph)
-                    self._sessions[graph], _ = self._open(graph)
-        return self._sessions[graph]
-
-    def _open(self, graph: str) -> tuple[Session, str]:
-        session, provider = open_graph(self.bundle, graph, self.choice, self.threads, spinning=self.spinning)
-        self.placements.add(graph, provider, session)
-        self.fell_back |= provider != self.choice.names[0]
-        inputs, outputs = self._interface(graph)
-        name = self.bundle.path(graph).name
-        _check_interface(name, "inputs", session.get_inputs(), inputs)
-        _check_interface(name, "outputs", session.get_outputs(), outputs)
-        return session, provider
-
-    def _interface(self, graph: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Return a graph's inputs and outputs."""
-        manifest = self.bundle.manifest
-        image, features, output = manifest.image, manifest.features, manifest.output
-        if graph == "head":
-            return (image,), (features,)
-        if graph == "tail":
-            return (features,), (output,)
-        if graph == "gradient":
-            cotangent = Tensor("cotangent", (-1, manifest.classes))
-            return (features, cotangent), (Tensor("gradients", features.shape),)
-        height, width = manifest.size
-        masks = (
-            Tensor("baseline", image.shape), Tensor("maps", (-1, -1, -1, -1)), Tensor("up_rows", (-1, height, -1)),
-            Tensor("up_columns", (-1, -1, width)), Tensor("normalise", ()),
-        )  # fmt: skip
-        return (image, *masks), (Tensor(output.name, (-1, -1, manifest.classes)), features)
-
-
-def _check_interface(file: str, side: str, found: Sequence[Any], expected: Sequence[Tensor]) -> None:
-    """Compare what a session has with what bundle.json says; a symbolic dimension is written as −1."""
-    described = [Tensor(f.name, tuple(d if isinstance(d, int) else -1 for d in f.shape)) for f in found]
-    if described != list(expected):
-        raise BundleError(f"{file} has the {side} {described}, bundle.json says {list(expected)}. Export the model again.")
-    for f in found:
-        wanted = "tensor(float)" if f.shape else "tensor(bool)"  # the one scalar is the switch `normalise`
-        if f.type != wanted:
-            raise BundleError(f"{file}: {f.name} is {f.type}, a bundle has {wanted} there. Export the model again.")
 
 
 def check_count(name: str, value: Any, least: int, most: int) -> None:

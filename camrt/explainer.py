@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
+from camrt.answer import Prepared, answer, prepare
 from camrt.bundle import open_bundle
-from camrt.case import Case, probabilities
 from camrt.engine import Engine
 from camrt.errors import ParameterError
-from camrt.explanation import Category, Explanation, Run, Target
-from camrt.heatmap import Outcome, outcomes
-from camrt.image import Geometry, preprocess_photo
+from camrt.explanation import Explanation
 from camrt.manifest import Manifest
-from camrt.methods import GRADIENTS, Method
-from camrt.photo import MAX_PIXELS, ImageSource, Photo, hold_photo, load_photo
-from camrt.providers import versions
+from camrt.photo import MAX_PIXELS, ImageSource, hold_photo
 from camrt.question import Question, read_question
 from camrt.stream import Stream
 from camrt.turns import Turns
 
 DEFAULT_METHOD = "cluster-cam"
 IMAGES_PER_GROUP = 8  # most images of a list or stream that go through the network together
+PIXELS_PER_GROUP = 16_000_000  # of a stream's decoded photos; with so many a group is full, and goes with those just decoded
 # Groups of a stream at a time: on a GPU one is computed while the maps of the others are clustered on the host; on the CPU
 # the network takes every core by itself, and two groups only get in each other's way.
 WORKERS = {"cpu": 1, "cuda": 3}
 HANDS = 2  # threads that decode a stream's photos and render its results
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An image on its way: the photo, the network's input (3, H, W), where that lies on the photo, milliseconds so far."""
-
-    photo: Photo
-    x: np.ndarray
-    where: Geometry
-    timings: Mapping[str, float]
 
 
 def load(
@@ -65,7 +50,7 @@ def load(
         this ONNX Runtime has it, else the CPU; every result says which one ran.
     max_masked_batch : int, optional
         Most masked images, edited features or gradients in one call; more go in chunks.  By default 64 with CUDA and
-        TensorRT, else 5: on a CPU larger batches are no faster.
+        TensorRT, else 5, of edited features up to 64: on a CPU larger batches are no faster but for a tail of wide layers.
     threads : int, default 0
         Threads of one operator on the CPU; 0 is one per core.
     max_pixels : int
@@ -164,15 +149,16 @@ class Explainer:
         MethodUnavailable
             The bundle or this installation lacks what the method needs.
         DeviceMemoryError
-            The images of a group, or one masked copy of each, do not fit.
+            An image, or one masked copy of each of a group, does not fit.
         BundleError
             The bundle was replaced since it was loaded, or a graph fails on this provider.
         """
         question = read_question(self.manifest, method, parameters, target=target, targets=targets, top=top, versus=versus)
         if not isinstance(image, list | tuple):
-            return self._answer(question, [self._prepare(image)])[0]
-        groups = (image[i : i + self._together] for i in range(0, len(image), self._together))
-        return [answer for group in groups for answer in self._answer(question, [self._prepare(one) for one in group])]
+            return self._answer(question, [image])[0]
+        together = self._together  # of now: where the device's memory is full, it falls on the way
+        groups = (image[i : i + together] for i in range(0, len(image), together))
+        return [explanation for group in groups for explanation in self._answer(question, group)]
 
     def explain_many(
         self,
@@ -193,8 +179,9 @@ class Explainer:
         others are clustered; on the CPU, where the network takes every core, one group is explained after the other.
 
         At most two groups are on the way, on a GPU four, with their decoded photos, and no more images are taken from
-        `images`: 10 photos of 12 megapixels are 0.4 GB, 32 are 1.2 GB, and with `max_masked_batch=1` they are two or four.
-        A group waits until it is full: for images that come seldom, one at a time, `explain` answers sooner.
+        `images`.  With photos of 16 megapixels in all a group is full too, and goes with the one that is decoded just then:
+        of photos of 12 megapixels three make a group, 0.2 GB are on the way, on a GPU 0.4 GB.  A group waits until it is
+        full: for images that come seldom, one at a time, `explain` answers sooner.
 
         A reader who leaves early waits for what just runs, one call of the network and two photos at most.  To leave
         by an exception, read within `contextlib.closing`.
@@ -230,8 +217,9 @@ class Explainer:
         turns = Turns()  # one group's masked images in memory at a time
         stream = Stream(
             take=lambda image: hold_photo(image, self.max_pixels), prepare=self._prepare,
-            answer=lambda ready: self._answer(question, ready, turns), finish=then or (lambda explanation: explanation),
-            leave=turns.end, together=self._together, workers=WORKERS[self.engine.device], hands=HANDS,
+            answer=lambda ready: answer(self.engine, question, ready, turns), finish=then or (lambda explanation: explanation),
+            leave=turns.end, weigh=lambda ready: ready.photo.pixels.size // 3, together=self._together, most=PIXELS_PER_GROUP,
+            workers=WORKERS[self.engine.device], hands=HANDS,
         )  # fmt: skip
         return stream.run(source)
 
@@ -241,73 +229,10 @@ class Explainer:
         return min(IMAGES_PER_GROUP, self.engine.max_masked_batch)
 
     def _prepare(self, image: Any) -> Prepared:
-        started = time.perf_counter()
-        photo = load_photo(image, self.max_pixels)
-        decoded = time.perf_counter()
-        x, where = preprocess_photo(photo.pixels, self.manifest.preprocess)
-        timings = {"decode": (decoded - started) * 1e3, "preprocess": (time.perf_counter() - decoded) * 1e3}
-        return Prepared(photo, x, where, timings)
+        return prepare(image, self.manifest.preprocess, self.max_pixels)
 
-    def _answer(self, question: Question, images: Sequence[Prepared], turns: Turns | None = None) -> list[Explanation]:
-        """Explain a group of images together."""
-        started = time.perf_counter()
-        case = Case(self.engine, np.stack([image.x for image in images]), turns)
-        case.targets, case.versus = question.targets(case.logits), question.versus
-        signed, codes = self.maps(case, question.method, question.settings)
-        before = {stage: sum(image.timings[stage] for image in images) for stage in images[0].timings}
-        total = sum(before.values()) + (time.perf_counter() - started) * 1e3
-        timings = before | case.timings | {"total": total}
-        run = Run(
-            method=question.method.name,
-            parameters=question.settings,
-            passes=case.passes,
-            tail_passes=case.tail_passes,
-            backward_passes=case.backward_passes,
-            masked_batch=case.masked_batch,
-            timings={stage: ms / len(images) for stage, ms in timings.items()},
-            provider=self.engine.provider,
-            versions=versions(),
-            bundle=self.manifest.name,
-            bundle_sha256=self.engine.bundle.sha256,
-            placement=dict(self.engine.placements),
-        )
-        fallback = ("provider_fallback",) * self.engine.fell_back
-        return [
-            Explanation(image.photo, targets, maps, image.where, (*notes, *fallback), run)
-            for image, targets, maps, notes in zip(images, self._describe(case, codes), signed, case.notes, strict=True)
-        ]
-
-    def maps(self, case: Case, method: Method, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the signed maps (N, T, h, w) and outcomes (N, T) of a case whose targets are set."""
-        with case.rest("merge"), np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # that becomes an outcome
-            asked = case.finite[:, None] & (case.targets != case.versus)  # a class differs from itself in nothing
-            signed = np.where(asked[..., None, None], self._signed_maps(case, method, settings), np.float32(0))
-            return signed, outcomes(signed, case.features, case.finite, case.size)
-
-    def _signed_maps(self, case: Case, method: Method, settings: Mapping[str, Any]) -> np.ndarray:
-        """Run a method; by gradients some targets at a time, as those of a thousand classes would fill the memory."""
-        if GRADIENTS not in method.needs:
-            return method.run(case, **settings)
-        targets = case.targets
-        together = max(1, self.engine.max_masked_batch // len(targets))
-        parts = []
-        for start in range(0, targets.shape[1], together):
-            case.targets = targets[:, start : start + together]
-            parts.append(method.run(case, **settings))
-        case.targets = targets
-        return np.concatenate(parts, axis=1)
-
-    def _describe(self, case: Case, codes: np.ndarray) -> list[tuple[Target, ...]]:
-        other = None if case.versus is None else Category(case.versus, self.manifest.label(case.versus))
-        with np.errstate(invalid="ignore", over="ignore"):
-            p = np.take_along_axis(probabilities(case.logits, self.manifest.kind), case.targets, axis=1)
-        return [
-            tuple(
-                Target(int(index), self.manifest.label(int(index)), float(probability), Outcome(int(code)), other)
-                for index, probability, code in zip(*rows, strict=True)
-            )
-            for rows in zip(case.targets, p, codes, strict=True)
-        ]
+    def _answer(self, question: Question, images: Sequence[Any]) -> list[Explanation]:
+        return answer(self.engine, question, [self._prepare(image) for image in images])
 
 
 def _each(images: Any) -> Iterator[Any]:

@@ -18,7 +18,10 @@ Identity = tuple[int, int, int, int, int]  # device, inode, size, nanoseconds of
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; a pipe or a device, which may never end, is an OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a NUL in the name
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import warnings
@@ -17,12 +16,15 @@ import numpy as np
 from camrt.bundle import open_bundle
 from camrt.errors import one_line
 from camrt.explainer import Explainer, load
+from camrt.memory import device_memory, peak_resident
 from camrt.optimised import open_graph
-from camrt.providers import Choice, Session, open_session
+from camrt.providers import Choice
+from camrt.runtime import Session
+from camrt.session import open_session
 
 CODE = "from camrt.footprint import report; report()"
 REPEATS = 3  # after which the arena has its size
-PATIENCE = 20  # seconds for nvidia-smi
+LIMIT = 3600  # seconds for the process: thousands of masked images on a CPU take many minutes
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Footprint:
 
 
 def footprint(
-    explainer: Explainer, source: Path | None, method: str, parameters: Mapping[str, Any], *, bare: bool
+    explainer: Explainer, source: Path | None, method: str, parameters: Mapping[str, Any], *, bare: int | None
 ) -> Footprint | None:
     """Return what a new process takes that does what the explainer does; None, with a warning, where that fails.
 
@@ -54,14 +56,14 @@ def footprint(
     method : str
     parameters : mapping
         Of the method.
-    bare : bool
-        Run the bare network, on one image and on a masked batch, instead of explaining.
+    bare : int or None
+        Run the bare network instead of explaining, on one image and on so many in a call.
     """
-    engine = explainer.engine
+    engine, sessions = explainer.engine, explainer.engine.sessions
     asked = {
-        "bundle": str(engine.bundle.folder), "source": str(source) if source else None, "providers": engine.choice.names,
-        "threads": engine.threads, "max_masked_batch": engine.max_masked_batch, "cache": engine.bundle.cache.enabled,
-        "gpu_mem_limit": engine.choice.gpu_mem_limit, "method": method, "parameters": dict(parameters), "bare": bare,
+        "bundle": str(engine.bundle.folder), "source": str(source) if source else None, "providers": sessions.choice.names,
+        "threads": sessions.threads, "max_masked_batch": engine.max_masked_batch, "cache": engine.bundle.cache.enabled,
+        "gpu_mem_limit": sessions.choice.gpu_mem_limit, "method": method, "parameters": dict(parameters), "bare": bare,
     }  # fmt: skip
     before = device_memory()
     try:
@@ -77,7 +79,11 @@ def footprint(
 
 def _ask(asked: str) -> Any:
     """Return what a new process prints last."""
-    done = subprocess.run([sys.executable, "-c", CODE, asked], capture_output=True, text=True, errors="replace", check=False)
+    command = [sys.executable, "-c", CODE, asked]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"it was not done after {LIMIT} seconds") from None
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ChildProcessError(last[0])
@@ -87,7 +93,7 @@ def _ask(asked: str) -> Any:
 def report() -> None:
     """Do what the command line asks, and print the memory it took: what `footprint` runs."""
     asked = json.loads(sys.argv[1])
-    run = _bare if asked["bare"] else _explain
+    run = _explain if asked["bare"] is None else _bare
     kept = run(asked)  # what is let go of is no longer on the device
     print(json.dumps({"resident": peak_resident(), "device": device_memory()}))
     del kept
@@ -110,33 +116,8 @@ def _bare(asked: dict[str, Any]) -> list[Session]:
         sessions = [open_graph(bundle, graph, choice, asked["threads"])[0] for graph in ("head", "tail")]
     else:
         sessions = [open_session(Path(asked["source"]), choice, asked["threads"])[0]]
-    masked = asked["parameters"].get("clusters", 10)
-    count = min(masked if isinstance(masked, int) else 32, asked["max_masked_batch"])
-    for size in (1, count) * REPEATS:
+    for size in (1, max(1, asked["bare"])) * REPEATS:
         values = np.ones((size, *bundle.manifest.image.shape[1:]), np.float32)
         for session in sessions:
             values = session.run(None, {session.get_inputs()[0].name: values})[0]
     return sessions
-
-
-def peak_resident() -> float:
-    """Return this process's peak resident memory in MB.
-
-    Not from getrusage on Linux: there a process inherits the peak of the one that started it.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024, 1)
-    except (OSError, StopIteration, ValueError, IndexError):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
-
-
-def device_memory() -> float | None:
-    """Return the memory in use on all GPUs in MB; None where nvidia-smi does not tell."""
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout.splitlines()
-        return float(sum(int(line) for line in told)) if told else None
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None

@@ -62,4 +62,4 @@ def _missing_library(provider: str) -> str:
 
 
 def _onnxruntime() -> Any:
-    return importlib.import_module("onnxruntime")  # camrt.providers says what to install where it is missing
+    return importlib.import_module("onnxruntime")  # camrt.runtime says what to install where it is missing

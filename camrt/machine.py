@@ -15,7 +15,9 @@ from camrt.errors import CamrtError, one_line
 from camrt.libraries import ADVICE, installed, lack_of
 from camrt.nvidia import find_driver
 from camrt.placement import place
-from camrt.providers import DEFAULT, NAMES, Choice, Session, available, install_line, open_session, telemetry, versions
+from camrt.providers import DEFAULT, NAMES, Choice, available, install_line
+from camrt.runtime import Session, telemetry, versions
+from camrt.session import open_session
 
 ELSEWHERE = {"coreml": "macOS", "directml": "Windows"}
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE")

@@ -19,7 +19,9 @@ from camrt.bundle import Bundle
 from camrt.cache import MAX_LIST
 from camrt.errors import CamrtError
 from camrt.files import read_regular, sha256_of
-from camrt.providers import RUNNING, Choice, Session, build, open_session, runtime
+from camrt.providers import Choice
+from camrt.runtime import Session, build, runtime
+from camrt.session import RUNNING, open_session
 
 LARGEST = 256 << 20  # bytes of weights; of larger ones, reading is most of the time
 LIST = "files.json"  # of the optimised files, with their sizes and hashes; written last
@@ -38,7 +40,9 @@ def open_graph(bundle: Bundle, graph: str, choice: Choice, threads: int, *, spin
     """
     path = bundle.path(graph)
     # Gradients are mostly asked for one at a time: then copies of the weights gain nothing, and the file's own are shared.
-    start = partial(open_session, choice=choice, threads=threads, spinning=spinning, prepack=graph != "gradient")
+    # Those of a tail of hundreds of megabytes gain a tenth of an explanation's milliseconds, and cost their room once more.
+    prepack = graph != "gradient" and (graph != "tail" or bundle.weights_size <= LARGEST)
+    start = partial(open_session, choice=choice, threads=threads, spinning=spinning, prepack=prepack)
     if not bundle.cache.enabled or choice.names[0] != "cpu" or bundle.weights_size > LARGEST:
         return start(path)
     place = bundle.cache.folder / _key(bundle) / graph

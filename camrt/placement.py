@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from camrt.providers import CUDA_FAMILY, SHORT, Session
+from camrt.providers import CUDA_FAMILY, SHORT
+from camrt.runtime import Session
 
 _SHAPE = {"Shape", "Size"}
 # ONNX Runtime leaves these on the CPU on purpose where they compute with shapes: whole numbers that the CPU has at hand.
@@ -73,7 +74,7 @@ class Placements(dict[str, Placement | None]):
         strays = placement.strays(provider)
         if not strays.keys() <= self._told:
             self._told |= strays.keys()
-            warnings.warn(_told(graph, provider, placement, strays), RuntimeWarning, stacklevel=5)
+            warnings.warn(_told(graph, provider, placement, strays), RuntimeWarning, stacklevel=6)
 
 
 def _told(graph: str, provider: str, placement: Placement, strays: Mapping[str, int]) -> str:

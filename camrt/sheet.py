@@ -58,7 +58,7 @@ def attempt_all(
     list of Attempt
         One a method; errors other than MethodUnavailable are raised.
     """
-    explainer.engine.open_all()  # so that no method pays for opening what the next ones use too
+    explainer.engine.sessions.open_all()  # so that no method pays for opening what the next ones use too
     attempts = []
     for name in methods:
         try:

@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,8 @@ from camrt.errors import CamrtError, DeviceMemoryError, ExplanationError, ImageE
 
 Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
+
+Group: TypeAlias = "list[tuple[Any, Future[Any]]]"  # images as they were given, each with what prepares it
 
 OF_ONE_IMAGE = (ImageError, ExplanationError, DeviceMemoryError)  # what may befall one image and not the next
 
@@ -65,8 +66,13 @@ class Stream(Generic[Prepared, Result]):
         result → what is handed out; runs in threads.
     leave : callable
         Called once nothing more is wanted; `answer` may then stop, by any exception.
+    weigh : callable
+        A prepared image → what it weighs, in pixels for instance.
     together : int
-        Images of a group.
+        Most images of a group.
+    most : int
+        Weight at which a group is full with fewer images.  It is told once an image is prepared, and as many more are on
+        their way by then as there are hands.
     workers : int
         Groups at a time.
     hands : int
@@ -78,7 +84,9 @@ class Stream(Generic[Prepared, Result]):
     answer: Callable[[list[Prepared]], list[Result]]
     finish: Callable[[Result], Any]
     leave: Callable[[], None]
+    weigh: Callable[[Prepared], int]
     together: int
+    most: int
     workers: int
     hands: int
 
@@ -102,11 +110,9 @@ class Stream(Generic[Prepared, Result]):
         ended, broken = False, None
         try:
             while not ended:
-                group, broken = self._take(source)
-                ended = len(group) < self.together
+                group, ended, broken = self._take(source, hands)
                 if group:
-                    prepared = [(image, hands.submit(_caught, self.prepare, taken, image)) for image, taken in group]
-                    on_the_way.append(workers.submit(self._group, prepared, hands))
+                    on_the_way.append(workers.submit(self._group, group, hands))
                 while on_the_way and (ended or len(on_the_way) > self.workers or on_the_way[0].done()):
                     for result in on_the_way.popleft().result():
                         yield result.result()
@@ -120,19 +126,29 @@ class Stream(Generic[Prepared, Result]):
         if broken is not None:
             raise broken
 
-    def _take(self, source: Iterator[Any]) -> tuple[list[tuple[Any, Any]], Exception | None]:
-        """Return the next images, as they were given and as they were taken, and the error with which the source ended."""
-        group: list[tuple[Any, Any]] = []
-        try:
-            for image in islice(source, self.together):
-                group.append((image, _caught(self.take, image, image)))
-        except Exception as error:  # whatever the caller's source raises
-            return group, error
-        return group, None
+    def _take(self, source: Iterator[Any], hands: ThreadPoolExecutor) -> tuple[Group, bool, Exception | None]:
+        """Return the next group, on its way through `prepare`, whether the source has ended, and the error that ended it."""
+        group: Group = []
+        while len(group) < self.together and self._weight(group) < self.most:
+            try:
+                image = next(source)
+                taken = _caught(self.take, image, image)
+            except StopIteration:
+                return group, True, None
+            except Exception as error:  # whatever the caller's source raises
+                return group, True, error
+            group.append((image, hands.submit(_caught, self.prepare, taken, image)))
+        return group, False, None
 
-    def _group(self, prepared: list[tuple[Any, Future[Any]]], hands: ThreadPoolExecutor) -> list[Future[Any]]:
+    def _weight(self, group: Group) -> int:
+        """Return what a group weighs without the last images, with which all hands but one are left to work."""
+        known = [future for _, future in group[: max(0, len(group) + 1 - self.hands)]]
+        found = [future.result() for future in known if future.exception() is None]
+        return sum(self.weigh(one) for one in found if not isinstance(one, Failure))
+
+    def _group(self, group: Group, hands: ThreadPoolExecutor) -> list[Future[Any]]:
         """Return the results of one group, on their way through `finish`."""
-        ready = [(image, future.result()) for image, future in prepared]
+        ready = [(image, future.result()) for image, future in group]
         answers = iter(self._answers([(image, found) for image, found in ready if not isinstance(found, Failure)]))
         results = [(image, found if isinstance(found, Failure) else next(answers)) for image, found in ready]
         return [hands.submit(_caught, self.finish, result, image) for image, result in results]

@@ -23,7 +23,7 @@ from camrt.methods.cluster_cam import cluster_cam
 from camrt.methods.hires_cam import hires_cam
 from camrt.precision import FLOAT16, Difference, Precision
 from camrt.preprocess import Preprocess
-from camrt.providers import Session
+from camrt.runtime import Session
 from exporters.proof import open_graph, run_graph, run_score
 from exporters.rounding import rounding_each
 

@@ -21,7 +21,9 @@ from camrt.errors import BundleError, ExportError, one_line
 from camrt.image import upsampling_matrix
 from camrt.manifest import Split
 from camrt.preprocess import Preprocess
-from camrt.providers import Choice, Session, is_out_of_memory, open_session, runtime
+from camrt.providers import Choice
+from camrt.runtime import Session, runtime
+from camrt.session import is_out_of_memory, open_session
 from exporters.border import Border
 from exporters.graph import Graph, fitting_ir, output_quantiser
 from exporters.passes import Normal

@@ -40,7 +40,7 @@ def test_every_part_has_its_figures(tiny, asked):
     assert list(found.effects) == list(EFFECTS)
     assert list(found.beside) == list(BESIDE)
     assert found.stream.images == 3
-    assert [bare for *_, bare in asked] == [True, False]
+    assert [bare for *_, bare in asked] == [5, None]
     assert json.loads(json.dumps(found.to_json()))["costs"][1]["masked_batch"] == 0
     for cost in found.costs:
         assert cost.ratio.low <= cost.explain.high / cost.floor.low + 1e-3
@@ -62,7 +62,7 @@ def test_what_was_changed_for_a_measurement_is_put_back(tiny, asked):
     with pytest.raises(ZeroDivisionError):
         module._in_whole_products(lambda: 1 / 0)
     assert kmeans.BLOCK == before
-    assert tiny.engine.spinning == "running"
+    assert tiny.engine.sessions.spinning == "running"
 
 
 def test_rounds_are_taken_in_turns_and_the_first_ones_do_not_count():

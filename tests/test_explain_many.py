@@ -145,7 +145,7 @@ def memoryview_of(array: np.ndarray) -> Any:
 def test_timings_are_an_images_own_and_tell_of_the_wait(tiny):
     for explanation in tiny.explain_many(photos(20)):
         timings = explanation.run.timings
-        assert set(timings) == {"decode", "preprocess", "wait", "forward", "cluster", "masked", "merge", "total"}
+        assert set(timings) == {"decode", "preprocess", "wait", "forward", "cluster", "masked", "tail", "merge", "total"}
         assert sum(ms for stage, ms in timings.items() if stage != "total") <= timings["total"] * (1 + 1e-9)
 
 
@@ -174,6 +174,13 @@ def test_images_go_through_the_network_in_groups(own, monkeypatch):
     sizes = count_calls(own, monkeypatch)
     list(own.explain_many(photos(20), method="grad-cam"))
     assert sizes == [5, 5, 5, 5]  # as many as share a call on the CPU
+
+
+def test_a_group_of_large_photos_is_smaller(own, monkeypatch):
+    monkeypatch.setattr(camrt.explainer, "PIXELS_PER_GROUP", 2500)
+    sizes, images = count_calls(own, monkeypatch), list(np.zeros((7, 40, 50, 3), np.uint8))
+    assert len(list(own.explain_many(images, method="grad-cam"))) == 7
+    assert sizes == [3, 3, 1]  # two are more than enough, and the third was in hand by then
 
 
 def test_a_group_is_no_larger_than_the_masked_batch(tiny_bundle):
@@ -206,7 +213,7 @@ def test_images_that_cannot_share_a_call_go_one_by_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["cluster-cam", "grad-cam", "recipro-cam"])
 def test_the_device_computes_for_one_group_at_a_time(own, monkeypatch, method):
     inside, most = 0, 0
-    run = own.engine._run
+    run = own.engine.sessions.run
 
     def counted(*arguments):
         nonlocal inside, most
@@ -218,7 +225,7 @@ def test_the_device_computes_for_one_group_at_a_time(own, monkeypatch, method):
         finally:
             inside -= 1
 
-    monkeypatch.setattr(own.engine, "_run", counted)
+    monkeypatch.setattr(own.engine.sessions, "run", counted)
     list(own.explain_many(photos(40), method=method))
     assert most == 1
 
@@ -420,9 +427,9 @@ def test_a_bundle_that_fails_ends_the_stream(own, monkeypatch):
     ("rise", {"masks": 100_000}), ("ablation-cam", {}), ("grad-cam", {"top": 5}), ("group-cam", {"top": 5}),
 ])  # fmt: skip
 def test_a_reader_who_leaves_waits_for_one_call_not_for_the_group(own, monkeypatch, method, asked):
-    own.engine.max_masked_batch = 8  # so that a group takes several calls
+    own.engine.max_masked_batch = own.engine.max_edited_batch = 8  # so that a group takes several calls
     calls, entered = itertools.count(), threading.Event()
-    run = own.engine._run
+    run = own.engine.sessions.run
 
     def slow(*arguments):
         if next(calls) > 2:
@@ -435,7 +442,7 @@ def test_a_reader_who_leaves_waits_for_one_call_not_for_the_group(own, monkeypat
         assert entered.wait(10)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(own.engine, "_run", slow)
+    monkeypatch.setattr(own.engine.sessions, "run", slow)
     with pytest.raises(KeyboardInterrupt):
         list(own.explain_many(interrupted(), method=method, **asked))
     assert next(calls) <= 6

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from camrt.files import write_together
+from camrt.files import read_regular, write_together
 
 from .conftest import ROOT
 
@@ -42,3 +42,8 @@ def test_a_killed_writer_leaves_no_half_written_file_under_a_final_name(tmp_path
     writer.communicate()
     finished = [p for p in tmp_path.iterdir() if not p.name.startswith(".")]
     assert all(p.stat().st_size == 5_000_000 for p in finished)
+
+
+def test_a_name_that_no_file_can_have_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="null"):
+        read_regular(tmp_path / "a\0b", 1)

@@ -1,22 +1,22 @@
-"""Memory of processes of their own: what they do, and what is told where they fail or nvidia-smi says odd things."""
+"""Memory of processes of their own: what they do, and what is told where they fail."""
 
 from __future__ import annotations
 
 import json
 import sys
 import weakref
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from camrt import footprint as module
-from camrt.footprint import Footprint, device_memory, footprint, peak_resident, report
+from camrt.footprint import Footprint, footprint, report
 
 GIVEN = ("cluster-cam", {"clusters": 4})
 
 
 def measured(tiny, **options) -> Footprint | None:
-    return footprint(tiny, None, *GIVEN, bare=options.pop("bare", False))
+    return footprint(tiny, None, *GIVEN, bare=options.pop("bare", None))
 
 
 @pytest.fixture
@@ -24,19 +24,6 @@ def child(monkeypatch):
     """Run other code in the process that measures."""
     monkeypatch.setattr(module, "device_memory", lambda: 100.0)
     return lambda code: monkeypatch.setattr(module, "CODE", code)
-
-
-@pytest.fixture
-def smi(monkeypatch, tmp_path):
-    """Put a script in the place of nvidia-smi."""
-
-    def put(script: str) -> None:
-        path = tmp_path / "nvidia-smi"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    return put
 
 
 def test_an_explanation_takes_memory_of_its_own(tiny):
@@ -62,6 +49,31 @@ def test_the_last_line_of_the_error_is_told(tiny, child):
         measured(tiny)
 
 
+def test_a_process_that_does_not_end_is_told_and_ended(tiny, child, monkeypatch):
+    monkeypatch.setattr(module, "LIMIT", 0.5)
+    child("import time; time.sleep(60)")
+    with pytest.warns(RuntimeWarning, match=r"failed \(.*it was not done after 0.5 seconds\)"):
+        assert measured(tiny) is None
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(4, [1, 4] * 3), (0, [1, 1] * 3)])
+def test_the_bare_network_runs_on_one_image_and_on_as_many_as_share_a_call(tiny, capsys, monkeypatch, batch, sizes):
+    asked, seen = [], []
+    monkeypatch.setattr(module, "_ask", lambda text: asked.append(text) or {"resident": 1, "device": None})
+    footprint(tiny, None, *GIVEN, bare=batch)
+    real = module.open_graph
+
+    def watched(bundle, graph, *rest):
+        session, provider = real(bundle, graph, *rest)
+        run = lambda names, feeds: seen.append((graph, len(*feeds.values()))) or session.run(names, feeds)  # noqa: E731
+        return SimpleNamespace(run=run, get_inputs=session.get_inputs), provider
+
+    monkeypatch.setattr(module, "open_graph", watched)
+    monkeypatch.setattr(sys, "argv", ["-c", *asked])
+    report()
+    assert [size for graph, size in seen if graph == "head"] == [size for graph, size in seen if graph == "tail"] == sizes
+
+
 def test_without_an_interpreter_nothing_is_measured(tiny, monkeypatch):
     monkeypatch.setattr(sys, "executable", "")
     with pytest.warns(RuntimeWarning, match="Memory was not measured"):
@@ -81,7 +93,7 @@ def test_a_gpu_that_only_one_of_the_two_sees_tells_nothing(tiny, child, monkeypa
     assert measured(tiny) == Footprint(7.0, None)
 
 
-@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize("bare", [4, None])
 @pytest.mark.parametrize("of_source", [True, False])
 def test_the_process_runs_what_it_was_asked_for(tiny, child, capsys, monkeypatch, tiny_bundle, bare, of_source):
     asked = []
@@ -94,13 +106,13 @@ def test_the_process_runs_what_it_was_asked_for(tiny, child, capsys, monkeypatch
     monkeypatch.setattr(sys, "argv", ["-c", *asked])
     report()
     assert json.loads(capsys.readouterr().out)["resident"] > 0
-    expected = ["load"] if not bare else ["open_session"] if of_source else ["open_graph", "open_graph"]
+    expected = ["load"] if bare is None else ["open_session"] if of_source else ["open_graph", "open_graph"]
     assert [name for name, _ in runs] == expected  # the bare network alone, without the graph of the masked images
     if expected == ["open_graph"] * 2:
         assert [graph for _, graph in runs] == ["head", "tail"]
 
 
-@pytest.mark.parametrize(("bare", "opens"), [(True, "open_graph"), (False, "load")])
+@pytest.mark.parametrize(("bare", "opens"), [(4, "open_graph"), (None, "load")])
 def test_the_devices_memory_is_read_while_the_sessions_are_open(tiny, capsys, monkeypatch, bare, opens):
     asked, opened = [], []
     monkeypatch.setattr(module, "_ask", lambda text: asked.append(text) or {"resident": 1, "device": None})
@@ -117,29 +129,3 @@ def test_the_devices_memory_is_read_while_the_sessions_are_open(tiny, capsys, mo
     monkeypatch.setattr(sys, "argv", ["-c", *asked])
     report()
     assert json.loads(capsys.readouterr().out)["device"] == len(opened) == (2 if bare else 1)
-
-
-@pytest.mark.parametrize(("script", "memory"), [
-    ("echo 100; echo 250", 350.0), ("echo '[N/A]'", None), ("echo 100; echo '[Insufficient Permissions]'", None), ("true", None),
-    ("echo 5; exit 9", None), ("printf '\\377'", None), ("sleep 5", None), ("echo nan", None),
-])  # fmt: skip
-def test_nvidia_smi_is_believed_where_it_tells_a_number_for_each_gpu(smi, script, memory, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.3)
-    smi(script)
-    assert device_memory() == memory
-
-
-def test_without_nvidia_smi_there_is_no_device(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert device_memory() is None
-
-
-@pytest.mark.parametrize("text", [None, "", "VmHWM:", "VmHWM: much kB"])
-def test_where_the_system_does_not_tell_the_peak_getrusage_does(monkeypatch, text):
-    def read(*_, **__):
-        if text is None:
-            raise FileNotFoundError
-        return text
-
-    monkeypatch.setattr(Path, "read_text", read)
-    assert peak_resident() > 10

@@ -9,20 +9,22 @@ import pytest
 from camrt import libraries, machine, providers
 from camrt.machine import Cores, Offer, cores, machine_facts, offers
 from camrt.nvidia import Driver
+from camrt.providers import NAMES
+from camrt.runtime import Session, ort
 
 
 def test_every_provider_has_an_answer_and_the_cpu_really_ran():
     found = offers()
-    assert set(found) == set(providers.NAMES)
+    assert set(found) == set(NAMES)
     assert found["cpu"] == Offer(built_in=True, runs=True)
     assert all(offer.runs or offer.reason or offer.install for offer in found.values())
 
 
 def test_a_provider_that_does_not_start_says_what_it_lacks(monkeypatch):
-    real = providers.ort.InferenceSession
-    monkeypatch.setattr(providers.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    real = ort.InferenceSession
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(
-        providers.ort,
+        ort,
         "InferenceSession",
         lambda source, options, providers, **_: real(source, options, providers=["CPUExecutionProvider"]),
     )
@@ -37,13 +39,13 @@ def test_a_provider_that_starts_and_cannot_run_is_told(monkeypatch):
     def run(self, *_):
         raise RuntimeError("no kernel image is available for execution on the device")
 
-    monkeypatch.setattr(providers.Session, "run", run)
+    monkeypatch.setattr(Session, "run", run)
     assert offers()["cpu"].reason == "it starts, but runs nothing: no kernel image is available for execution on the device"
 
 
 def test_what_is_not_built_in_says_how_to_replace_this_runtime(monkeypatch):
     monkeypatch.setattr(providers, "installed", lambda: ["onnxruntime 1.31.1"])
-    monkeypatch.setattr(providers.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     found = offers()
     assert found["cuda"].install == "pip uninstall onnxruntime; pip install 'onnxruntime-gpu[cuda,cudnn]'"
     assert found["coreml"] == Offer(False, False, "for macOS alone")

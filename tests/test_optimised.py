@@ -22,7 +22,8 @@ from camrt.cli import camrt as command
 from camrt.errors import BundleError
 from camrt.manifest import MANIFEST
 from camrt.optimised import LIST, open_graph
-from camrt.providers import Choice, open_session
+from camrt.providers import Choice
+from camrt.session import open_session
 
 from .conftest import ROOT, SAMPLES
 
@@ -336,7 +337,7 @@ import hashlib, os, resource, sys
 import camrt
 e = camrt.load(sys.argv[1], ["cpu"])
 {between}
-print(hashlib.sha256(e.explain(sys.argv[2]).maps.tobytes()).hexdigest())
+print(hashlib.sha256(e.explain(sys.argv[2], masking="image").maps.tobytes()).hexdigest())
 """
 
 

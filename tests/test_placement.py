@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 import camrt
-from camrt import providers
 from camrt.placement import Placement, Placements, place
+from camrt.providers import NAMES
+from camrt.runtime import Session, ort
 
-OPENVINO, CPU = providers.NAMES["openvino"], providers.NAMES["cpu"]
+OPENVINO, CPU = NAMES["openvino"], NAMES["cpu"]
 
 
 def session(**parts: list[str]) -> SimpleNamespace:
@@ -78,7 +79,7 @@ def test_on_the_cpu_nothing_is_asked(tiny, pixels):
 @pytest.fixture
 def openvino(monkeypatch):
     """Pretend that OpenVINO is in this build and takes all but Relu; the CPU computes in its place."""
-    real = providers.ort.InferenceSession
+    real = ort.InferenceSession
 
     class Borrowed(real):
         def __init__(self, source, options, providers, **_):
@@ -94,13 +95,11 @@ def openvino(monkeypatch):
             parts = {OPENVINO: others, CPU: relus}
             return [SimpleNamespace(ep_name=name, get_nodes=lambda nodes=nodes: nodes) for name, nodes in parts.items()]
 
-    monkeypatch.setattr(providers.ort, "get_available_providers", lambda: [OPENVINO, CPU])
-    monkeypatch.setattr(providers.ort, "InferenceSession", Borrowed)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [OPENVINO, CPU])
+    monkeypatch.setattr(ort, "InferenceSession", Borrowed)
 
 
-@pytest.mark.skipif(
-    not hasattr(providers.Session, "get_provider_graph_assignment_info"), reason="this ONNX Runtime does not tell"
-)
+@pytest.mark.skipif(not hasattr(Session, "get_provider_graph_assignment_info"), reason="this ONNX Runtime does not tell")
 def test_a_result_says_what_was_left_to_the_cpu_and_one_warning_does(openvino, tiny_bundle, pixels, tmp_path):
     with pytest.warns(RuntimeWarning, match=r"'openvino' left 2 of the \d+ nodes of \w+.onnx to the CPU: Relu × 2") as caught:
         explainer = camrt.load(tiny_bundle, providers=["openvino"])

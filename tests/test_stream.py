@@ -30,7 +30,7 @@ def stream(**changed: Any) -> Stream[Any, Any]:
     """Return a stream of plain functions that hands out what it takes, in groups of three."""
     plain: dict[str, Any] = {
         "take": same, "prepare": same, "answer": same, "finish": same, "leave": lambda: None,
-        "together": 3, "workers": 2, "hands": 2,
+        "weigh": lambda _: 0, "together": 3, "most": 1, "workers": 2, "hands": 2,
     }  # fmt: skip
     return Stream(**plain | changed)
 
@@ -101,6 +101,45 @@ def test_a_slow_image_holds_its_place():
         return i
 
     assert list(stream(prepare=prepare, hands=4).run(iter(range(9)))) == list(range(9))
+
+
+def grouped(weights: list[int], **options: Any) -> list[list[int]]:
+    """Return the groups in which images of these weights are answered, a group being full at 10."""
+    groups: list[list[int]] = []
+    run = stream(
+        weigh=lambda i: weights[i], most=10, workers=1, answer=lambda group: groups.append(list(group)) or group, **options
+    ).run(iter(range(len(weights))))  # fmt: skip
+    assert list(run) == list(range(len(weights)))
+    return groups
+
+
+@pytest.mark.parametrize(("weights", "hands", "groups"), [
+    ([5] * 7, 1, [[0, 1], [2, 3], [4, 5], [6]]),
+    ([5] * 7, 2, [[0, 1, 2], [3, 4, 5], [6]]),  # the last is in hand when the two before it are known
+    ([1] * 7, 2, [[0, 1, 2, 3], [4, 5, 6]]),
+    ([99, 1, 1, 99, 1], 1, [[0], [1, 2, 3], [4]]),
+    ([10, 10], 4, [[0, 1]]),
+])  # fmt: skip
+def test_heavy_images_fill_a_group_early(weights, hands, groups):
+    assert grouped(weights, hands=hands, together=4) == groups
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 30), max_size=25), st.integers(1, 6), st.integers(1, 4))
+def test_no_group_weighs_more_than_is_full_and_what_is_in_hand(weights, together, hands):
+    for group in grouped(weights, hands=hands, together=together):
+        assert len(group) <= together
+        assert sum(weights[i] for i in group[:-hands]) < 10
+
+
+def test_images_that_failed_weigh_nothing():
+    groups = []
+    run = stream(
+        prepare=refusing({0, 1, 3}), weigh=lambda _: 10, most=10, hands=1, together=4,
+        answer=lambda group: groups.append(list(group)) or group,
+    ).run(iter(range(6)))  # fmt: skip
+    assert told(run) == [("failed", 0), ("failed", 1), 2, ("failed", 3), 4, 5]
+    assert groups == [[2], [4], [5]]
 
 
 @settings(max_examples=60, deadline=None)
@@ -403,22 +442,17 @@ def test_a_reader_who_leaves_is_told_to_those_who_work():
     assert time.monotonic() - started < PATIENCE / 2
 
 
-def test_a_reader_who_leaves_waits_for_no_photo_that_nobody_has_begun():
-    prepared = []
+def test_a_reader_who_leaves_waits_for_nothing_that_nobody_has_begun():
+    finished = []
 
-    def prepare(i: int) -> int:
+    def finish(i: int) -> int:
         time.sleep(0.02)
-        prepared.append(i)
+        finished.append(i)
         return i
 
-    def source() -> Iterator[int]:
-        yield from range(50)
-        raise KeyboardInterrupt
-
-    results = stream(prepare=prepare, together=50, hands=1).run(source())
-    with pytest.raises(KeyboardInterrupt):
-        next(results)
-    assert len(prepared) < 10
+    with closing(stream(finish=finish, together=50, hands=1).run(iter(range(50)))) as results:
+        assert next(results) == 0
+    assert len(finished) < 10
 
 
 def test_those_who_work_are_told_at_the_end_too():

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from camrt.bench import WARM_UP, Bench, Cost
+from camrt.bench import WARM_UP, Bench
 from camrt.bench import bench as measure
 from camrt.cli.options import engine_options, json_option, open_explainer, parameter_option
+from camrt.cost import Cost
 from camrt.explainer import DEFAULT_METHOD
 from camrt.explanation import counted
 from camrt.floor import Spread

@@ -17,7 +17,8 @@ from camrt.machine import machine_facts
 from camrt.manifest import Manifest, first_name
 from camrt.methods import METHODS
 from camrt.preprocess import Preprocess
-from camrt.providers import PACKAGES, available, install_line, telemetry, versions
+from camrt.providers import PACKAGES, available, install_line
+from camrt.runtime import telemetry, versions
 from camrt.table import Table
 
 

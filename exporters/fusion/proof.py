@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from camrt.answer import signed_maps
 from camrt.case import ALL, Case
 from camrt.errors import BundleError, ExportError, one_line
 from camrt.explainer import Explainer
@@ -25,7 +26,9 @@ from camrt.methods import Method
 from camrt.methods.cluster_cam import cluster_maps
 from camrt.photo import ImageSource, load_photo
 from camrt.preprocess import Preprocess
-from camrt.providers import Choice, Session, open_session, runtime
+from camrt.providers import Choice
+from camrt.runtime import Session, runtime
+from camrt.session import open_session
 from exporters.fusion.graph import LABELS
 from exporters.proof import TOLERANCE as LOGITS_TOLERANCE
 
@@ -237,7 +240,7 @@ def _explained(
 ) -> tuple[Case, np.ndarray, np.ndarray]:
     case = kind(explainer.engine, x)
     case.targets = targets
-    signed, codes = explainer.maps(case, method, dict(settings))
+    signed, codes = signed_maps(case, method, dict(settings))
     return case, heatmap(signed, case.size), codes
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper
 
-from camrt.providers import Choice, open_session
+from camrt.providers import Choice
+from camrt.session import open_session
 from exporters.emitter import Emitter
 from exporters.graph import FLOATS, fitting_ir
 from exporters.vjps.rule import WHOLE, Forward, Gradients, resized, scatter, vjp

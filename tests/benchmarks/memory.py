@@ -22,14 +22,14 @@ PROGRAM = """
 import json, sys
 import numpy as np
 import camrt
+from camrt.memory import own_memory
 folder, method, cache = sys.argv[1], sys.argv[2], sys.argv[3] == "True"
 def resident():
-    told = dict(line.split(":") for line in open("/proc/self/status") if line.startswith(("VmRSS", "RssFile", "VmHWM")))
-    return {name: int(value.split()[0]) / 1024 for name, value in told.items()}
+    return {name: own_memory(name) for name in ("VmRSS", "RssFile", "VmHWM")}
 before = resident()
 explainer = camrt.load(folder, ["cpu"], cache=cache)
 for graph in {"recipro-cam": ["tail"], "hires-cam": ["gradient"]}.get(method, []):
-    explainer.engine._session(graph)
+    explainer.engine.sessions.open(graph)
 opened = resident()
 pixels = np.random.default_rng(0).integers(0, 256, (*explainer.manifest.size, 3), np.uint8)
 for _ in range(5):

@@ -16,17 +16,11 @@ from pathlib import Path
 import numpy as np
 
 import camrt
-from camrt.footprint import device_memory
+from camrt.memory import device_memory, own_memory
 
 SAMPLES = Path(__file__).parents[2] / "models" / "shapes" / "samples"
 MARKS = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 TURN = 5  # explanations before the way of asking changes
-
-
-def resident() -> float:
-    """Return this process's resident memory in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
 def main() -> None:
@@ -64,7 +58,9 @@ def main() -> None:
         if marks and done >= marks[0]:
             device = device_memory()
             told = "none" if device is None else f"{device:.0f}"
-            print(f"{marks.pop(0):12}  {resident():11.1f}  {told:>9}  {time.perf_counter() - started:7.0f}", flush=True)
+            print(
+                f"{marks.pop(0):12}  {own_memory('VmRSS'):11.1f}  {told:>9}  {time.perf_counter() - started:7.0f}", flush=True
+            )
 
 
 if __name__ == "__main__":

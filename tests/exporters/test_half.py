@@ -203,19 +203,15 @@ def test_numbers_without_operators_are_refused_by_name(element, word, border, tm
     assert not (tmp_path / "bundle").exists()
 
 
-def test_scores_in_float64_are_taken(cut):
-    body = "c = Conv (x, w)  r = Relu (c)  p = GlobalAveragePool (r)  f = Flatten (p)  z = MatMul (f, fc)  scores = Cast <to = 11> (z)"
+@pytest.mark.parametrize(("side", "first", "last"), [
+    ("input", "x32 = Cast <to = 1> (x)  c = Conv (x32, w)", "scores = MatMul (f, fc)"),
+    ("output", "c = Conv (x, w)", "z = MatMul (f, fc)  scores = Cast <to = 11> (z)"),
+])  # fmt: skip
+def test_an_image_or_scores_in_float64_are_taken(side, first, last, cut):
+    body = f"{first}  r = Relu (c)  p = GlobalAveragePool (r)  f = Flatten (p)  {last}"
     built = graphs.parse(body, w=(6, 3, 3, 3), fc=(6, 5))
-    built.graph.output[0].type.tensor_type.elem_type = DOUBLE
+    getattr(built.graph, side)[0].type.tensor_type.elem_type = DOUBLE
     bundle = cut(built)
     x = images(bundle)
-    np.testing.assert_allclose(split(bundle, x), source_scores(built, x), rtol=1e-4, atol=1e-4)
-
-
-def test_an_image_in_float64_is_taken(cut):
-    body = "h = Cast <to = 1> (x)  c = Conv (h, w)  r = Relu (c)  p = GlobalAveragePool (r)  f = Flatten (p)  scores = MatMul (f, fc)"
-    built = graphs.parse(body, w=(6, 3, 3, 3), fc=(6, 5))
-    built.graph.input[0].type.tensor_type.elem_type = DOUBLE
-    bundle = cut(built)
-    x = images(bundle)
-    np.testing.assert_allclose(split(bundle, x), source_scores(built, x.astype(np.float64)), rtol=1e-4, atol=1e-4)
+    expected = source_scores(built, x.astype(np.float64) if side == "input" else x)
+    np.testing.assert_allclose(split(bundle, x), expected, rtol=1e-4, atol=1e-4)
