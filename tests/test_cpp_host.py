@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -167,6 +168,13 @@ def test_an_explainer_tells_its_bundle_provider_size_and_labels(checks, shapes, 
 
 
 @needs_compiler
+def test_a_host_may_do_without_the_cache(checks, tiny_bundle, tmp_path):
+    bundles = [shutil.copytree(tiny_bundle, tmp_path / name) for name in ("without", "with")]
+    assert checks("cache", *bundles) == []
+    assert sorted(path.name for path in tmp_path.glob("*.cache")) == ["with.cache"]
+
+
+@needs_compiler
 def test_pixels_are_let_go_unless_they_are_kept(checks, shapes, tmp_path):
     *files, overlay, save = (line[0] for line in checks("keep", tmp_path))
     explanation = shapes.explain(pattern())
@@ -206,6 +214,8 @@ def damaged_file(folder: Path) -> Path:
     ("bundle", lambda e, _: camrt.load("nowhere")),
     ("threads", lambda e, _: camrt.load("shapes", threads=-1)),
     ("provider", lambda e, _: camrt.load("shapes", ["cpuu"])),
+    ("gpu_mem_limit", lambda e, _: camrt.load("shapes", ["cpu"], gpu_mem_limit=1 << 30)),
+    ("gpu_mem_limit in MB", lambda e, _: camrt.load("shapes", gpu_mem_limit=512)),
     ("damaged", lambda e, folder: e.explain(damaged_file(folder).read_bytes())),
     ("empty", lambda e, _: e.explain(b"")),
     ("missing", lambda e, _: e.explain("missing.png")),
@@ -252,7 +262,7 @@ def test_what_only_a_host_can_get_wrong_is_named(thrown, name, kind, text):
 @needs_compiler
 def test_every_wrong_call_throws(thrown):
     assert all(kind.startswith("camrt::") for kind, _ in thrown.values())
-    assert len(thrown) == 30
+    assert len(thrown) == 32
 
 
 @needs_compiler
@@ -539,6 +549,14 @@ def test_an_explanation_lets_go_of_pixels_that_are_not_kept(shapes):
         (result,) = host.explain(shapes, [shown(pixels, kept=kept)], None, None, None, None, "", {})
         assert np.shares_memory(result._explanation.photo.pixels, pixels) == kept
         assert result._explanation.photo.pixels.size == kept * pixels.size
+
+
+def test_every_option_of_load_is_there_and_has_pythons_default():
+    struct = re.search(r"struct LoadOptions \{(.*?)\n\};", (include_dir() / "camrt.hpp").read_text(), re.DOTALL)
+    declared = dict(re.findall(r"^    [\w:<>]+ (\w+) = (.*?);", struct[1], re.MULTILINE))
+    python = {name: one.default for name, one in inspect.signature(camrt.load).parameters.items() if name != "bundle"}
+    assert set(declared) == set(python)
+    assert (declared["cache"], declared["threads"]) == (str(python["cache"]).lower(), str(python["threads"]))
 
 
 def test_an_array_is_made_once_and_kept(shapes):

@@ -66,6 +66,9 @@ struct LoadOptions {
     std::optional<int> max_masked_batch = {};     ///< Most masked images in one call; else 5, CUDA 64.
     int threads = 0;                              ///< Of one operator on the CPU; 0 is one per core.
     std::optional<std::int64_t> max_pixels = {};  ///< Height × width of the largest image; 100 million by default.
+    /// Bytes of GPU memory that each of the bundle's graphs may take for its arena, with "cuda" and "tensorrt".
+    std::optional<std::int64_t> gpu_mem_limit = {};
+    bool cache = true;  ///< Keep optimised graphs in BUNDLE.cache beside the bundle, for a faster start.
 };
 
 /// What is explained, and how.  One of `top`, `target` and `targets`; without any, the most probable class.
@@ -403,7 +406,8 @@ inline Explainer Runtime::load(const std::filesystem::path& bundle, const LoadOp
         for (const std::string& provider : options.providers) providers.append(detail::from_text(provider));
         const detail::py::tuple told =
             host_.get().attr("load")(detail::from_path(bundle), providers, detail::or_none(options.max_masked_batch),
-                                     options.threads, detail::or_none(options.max_pixels));
+                                     options.threads, detail::or_none(options.max_pixels),
+                                     detail::or_none(options.gpu_mem_limit), options.cache);
         Explainer explainer;
         explainer.host_ = detail::Object(detail::py::reinterpret_borrow<detail::py::object>(host_.get()));
         explainer.explainer_ = detail::Object(told[0]);

@@ -24,7 +24,7 @@ from camrt.image import restore
 from camrt.methods import get_method
 from camrt.photo import ImageSource, Photo, check_size, load_photo
 
-INTERFACE = 1  # of this module; a header that was written for another one is refused
+INTERFACE = 2  # of this module; a header that was written for another one is refused
 CHANNELS = {"RGB8": 3, "BGR8": 3, "GRAY8": 1, "RGBA8": 4}
 ADDRESSES = 1 << 63  # beyond them is no memory
 
@@ -170,12 +170,18 @@ class Result:
 
 
 def load(
-    bundle: str, providers: Sequence[str], max_masked_batch: int | None, threads: int, max_pixels: int | None
+    bundle: str,
+    providers: Sequence[str],
+    max_masked_batch: int | None,
+    threads: int,
+    max_pixels: int | None,
+    gpu_mem_limit: int | None,
+    cache: bool,
 ) -> tuple[Explainer, str, str, int, int, list[str]]:
     """Open a bundle; return the explainer, its name, provider, input height and width, and a label for every class."""
-    limits = {"max_masked_batch": max_masked_batch, "max_pixels": max_pixels}
+    limits = {"max_masked_batch": max_masked_batch, "max_pixels": max_pixels, "gpu_mem_limit": gpu_mem_limit}
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
-    explainer = load_bundle(bundle, list(providers) or None, threads=threads, **given)
+    explainer = load_bundle(bundle, list(providers) or None, threads=threads, cache=cache, **given)
     explainer.engine.black_logits()  # a first pass here and not in the first call, for what it makes must outlive all calls
     explainer.engine.put(np.array(True))
     m = explainer.manifest

@@ -152,6 +152,12 @@ void tell(const camrt::Runtime& runtime, const Arguments& given) {
     for (const std::string& label : e.labels()) std::printf("\t%s", label.c_str());
 }
 
+/// BUNDLE...: open each without a cache, then the last one with it.
+void cache(const camrt::Runtime& runtime, const Arguments& given) {
+    for (const std::string& bundle : given) (void)runtime.load(bundle, {.providers = {"cpu"}, .cache = false});
+    (void)runtime.load(given.back(), on_cpu);
+}
+
 /// Ten images at once, after a single one and none.
 void batch(const camrt::Runtime& runtime, const Arguments& given) {
     const camrt::Explainer explainer = runtime.load("shapes", on_cpu);
@@ -249,6 +255,8 @@ void errors(const camrt::Runtime& runtime, const Arguments& given) {
         {"bundle", [&] { runtime.load("nowhere"); }},
         {"threads", [&] { runtime.load("shapes", {.threads = -1}); }},
         {"provider", [&] { runtime.load("shapes", {.providers = {"cpuu"}}); }},
+        {"gpu_mem_limit", [&] { runtime.load("shapes", {.providers = {"cpu"}, .gpu_mem_limit = 1 << 30}); }},
+        {"gpu_mem_limit in MB", [&] { runtime.load("shapes", {.gpu_mem_limit = 512}); }},
         {"max_pixels", [&] { runtime.load("shapes", {.max_pixels = 10}).explain(image); }},
         {"null", shown({nullptr, side, side})},
         {"zero", shown({pixels.data(), 0, side})},
@@ -539,7 +547,7 @@ void start(const std::string& venv) {
 void run(const std::string& mode, const std::string& venv, const Arguments& given) {
     const std::map<std::string, void (*)(const camrt::Runtime&, const Arguments&)> modes = {
         {"explain", explain}, {"tell", tell}, {"batch", batch}, {"threads", threads},
-        {"keep", keep},       {"errors", errors}, {"leak", leak}, {"bench", bench}};
+        {"keep", keep},       {"errors", errors}, {"leak", leak}, {"bench", bench},     {"cache", cache}};
     if (mode == "raise") return raise_all(given);
     if (mode == "runtimes") return runtimes(venv, given);
     if (mode == "order") return orders.at(given[0])(venv);

@@ -17,7 +17,7 @@ namespace camrt::detail {
 
 namespace fs = std::filesystem;
 
-inline constexpr int interface_version = 1;  // of camrt.cpp.host
+inline constexpr int interface_version = 2;  // of camrt.cpp.host
 
 /// "3.11": the Python whose headers this program was compiled with.
 inline std::string compiled_python() {
