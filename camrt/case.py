@@ -11,7 +11,7 @@ import numpy as np
 
 from camrt.engine import Batched, Engine, Upsampling
 from camrt.image import blur
-from camrt.providers import OrtValue
+from camrt.runtime import OrtValue
 from camrt.turns import Turns
 
 ALL = slice(None)
@@ -63,8 +63,8 @@ class Case:
         self._blurred: tuple[np.ndarray, np.ndarray] | None = None  # the images, blurred, and the logits
         with self.computing("forward"):
             self._image = engine.put(x)
-            self._on_device, self.logits = engine.whole(self._image)
-            features = self._on_device.numpy()
+            features, self._on_device, logits = engine.whole_in_chunks(x, self._image)
+            self.logits = self._noted(logits)
             self.passes += 1
         self.finite = np.isfinite(features).all(axis=(1, 2, 3)) & np.isfinite(self.logits).all(axis=1)
         self.features = features if self.finite.all() else np.where(self.finite[:, None, None, None], features, np.float32(0))
@@ -138,7 +138,7 @@ class Case:
         count : int
             K, how many maps there are.
         baseline : {"black", "blur"}
-        score : {"probability", "logit"}
+        score : {"probability", "logit", "log-odds"}
         upsampling : callable, optional
             As in `Engine.masked_logits`.
 
@@ -180,7 +180,8 @@ class Case:
             return np.broadcast_to(self.engine.black_logits(), self.logits.shape)
         if self._blurred is None:
             blurred = blur(self.x)
-            self._blurred = blurred, self.engine.whole(self.engine.put(blurred))[1]
+            logits = self.engine.whole_in_chunks(blurred, self.engine.put(blurred))[2]
+            self._blurred = blurred, self._noted(logits)
             self.passes += 1
         return self._blurred[1]
 
@@ -200,7 +201,7 @@ class Case:
             (start, stop) → features (N, stop − start, C, h, w), float32.
         count : int
             M, how many edits there are.
-        score : {"probability", "logit"}
+        score : {"probability", "logit", "log-odds"}
         """
         with self.computing("tail"):
             self.tail_passes += count
@@ -214,8 +215,7 @@ class Case:
     def scores(self, logits: np.ndarray, score: str, rows: slice = ALL) -> np.ndarray:
         """Return the targets' scores (N, K, T) from logits (N, K, L), of some images or of all."""
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes an outcome
-            values = probabilities(logits, self.engine.bundle.manifest.kind) if score == "probability" else logits
-            return self.of_targets(values, rows)
+            return self.of_targets(MEASURES[score](logits, self.engine.bundle.manifest.kind), rows)
 
     def _kept(self, logits: np.ndarray, score: str, rows: slice = ALL) -> np.ndarray:
         """Return the scores of one call of several, after which there is a chance to stop."""
@@ -243,3 +243,31 @@ def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
         small = np.exp(-np.abs(logits), dtype=np.float32)  # without overflow, and of a small p all digits are right
         return np.asarray(np.where(logits >= 0, np.float32(1), small) / (1 + small))
     return logits
+
+
+def log_odds(logits: np.ndarray, kind: str) -> np.ndarray:
+    """Return log p / (1 − p) from logits (…, L), which tells what is nearly certain apart where p is 1 for all of it.
+
+    Of scores that are no probabilities, the values themselves.
+    """
+    if kind == "logits":
+        if logits.shape[-1] == 1:  # whose p is always 1
+            return np.zeros_like(logits)
+        values = logits.astype(np.float64)
+        best, highest = np.argmax(values, axis=-1, keepdims=True), values.max(axis=-1, keepdims=True)
+        others = values.copy()
+        np.put_along_axis(others, best, -np.inf, axis=-1)
+        second = others.max(axis=-1, keepdims=True)
+        rest = np.exp(others - second).sum(axis=-1, keepdims=True)  # of all but the best, in units of exp(second)
+        against = highest + np.log1p((rest - np.exp(others - second)) * np.exp(second - highest))
+        np.put_along_axis(against, best, second + np.log(rest), axis=-1)
+        return np.asarray(values - against, np.float32)
+    if kind == "probabilities":
+        p = np.clip(logits.astype(np.float64), np.finfo(np.float32).tiny, 1 - np.finfo(np.float32).epsneg)
+        return np.asarray(np.log(p) - np.log1p(-p), np.float32)
+    return logits
+
+
+MEASURES: dict[str, Callable[[np.ndarray, str], np.ndarray]] = {
+    "probability": probabilities, "logit": lambda logits, _: logits, "log-odds": log_odds,
+}  # fmt: skip

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from camrt.image import is_flat, upsample, upsampled_range
+from camrt.image import FLAT, is_flat, upsample, upsampled_range
 
 
 class Outcome(IntEnum):
@@ -24,11 +24,13 @@ class Outcome(IntEnum):
 
 
 def heatmap(signed: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return N(ReLU(up(map))) (…, H, W) in [0, 1] of signed maps (…, h, w); zeros where that is flat or not finite."""
-    positive = np.maximum(upsample(signed, size), 0)
-    low, high = positive.min(axis=(-2, -1), keepdims=True), positive.max(axis=(-2, -1), keepdims=True)
-    span = high - low
-    usable = np.isfinite(span) & ~is_flat(low, high)
+    """Return N(ReLU(up(map))) (…, H, W) in [0, 1] of maps (…, h, w); zeros where flat, not finite or nowhere above 0."""
+    up = upsample(signed, size)
+    least, high = up.min(axis=(-2, -1), keepdims=True), up.max(axis=(-2, -1), keepdims=True)
+    positive, low = np.maximum(up, 0), np.maximum(least, 0)
+    with np.errstate(invalid="ignore"):
+        span = high - low
+        usable = np.isfinite(span) & ~is_flat(low, high) & ~_is_nowhere_positive(least, high)
     with np.errstate(invalid="ignore"):
         return np.where(usable, (positive - low) / np.where(usable, span, 1), 0).astype(np.float32)
 
@@ -49,6 +51,12 @@ def outcomes(signed: np.ndarray, features: np.ndarray, finite: np.ndarray, size:
     low, high = (end[..., 0, 0] for end in ends)
     failed = ~(np.isfinite(signed).all(axis=(-2, -1)) & finite[:, None])
     flat_features = (features == features[..., :1, :1]).all(axis=(1, 2, 3))[:, None]
-    conditions = (failed, (flat_features & (high <= 0)) | (is_flat(np.maximum(low, 0), high) & (high > 0)), high <= 0)
+    nowhere = _is_nowhere_positive(low, high)
+    conditions = (failed, (flat_features & nowhere) | (is_flat(np.maximum(low, 0), high) & ~nowhere), nowhere)
     codes = (Outcome.NOT_FINITE, Outcome.FLAT_MAP, Outcome.NO_POSITIVE_EVIDENCE)
     return np.select([np.broadcast_to(c, high.shape) for c in conditions], [int(c) for c in codes], int(Outcome.OK))
+
+
+def _is_nowhere_positive(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Tell whether maps with these least and greatest values are positive nowhere, but for what rounding left of 0."""
+    return np.asarray(high <= FLAT * np.maximum(-low, 0))

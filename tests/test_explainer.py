@@ -123,12 +123,12 @@ def test_images_with_fewer_clusters_are_not_changed_by_their_company(shapes, mer
 def test_the_run_says_what_really_ran(tiny, pixels):
     run = tiny.explain(pixels, clusters=3, merge="evidence").run
     assert (run.method, run.passes, run.masked_batch, run.provider) == ("cluster-cam", 4, 3, "cpu")
-    assert (run.tail_passes, run.backward_passes) == (0, 0)
+    assert (run.tail_passes, run.backward_passes) == (3, 0)
     assert run.parameters == {
         "clusters": 3, "merge": "evidence", "clustering": "kmeans", "metric": "euclidean", "baseline": "black",
-        "score": "probability", "masking": "image", "seed": 0,
+        "score": "probability", "masking": "both", "seed": 0,
     }  # fmt: skip
-    assert set(run.timings) == {"decode", "preprocess", "forward", "cluster", "masked", "merge", "total"}
+    assert set(run.timings) == {"decode", "preprocess", "forward", "cluster", "masked", "tail", "merge", "total"}
     assert sum(ms for stage, ms in run.timings.items() if stage != "total") <= run.timings["total"]
     assert set(run.versions) == {"camrt", "onnxruntime"}
     assert run.bundle_sha256 == tiny.engine.bundle.sha256
@@ -227,7 +227,8 @@ def test_versus_goes_with_every_way_to_ask_for_targets(tiny, pixels):
 
 
 @pytest.mark.parametrize(("method", "parameters"), [
-    ("hires-cam", {"raw": True}), ("recipro-cam", {}), ("rise", {"masks": 20}), ("cluster-cam", {"merge": "evidence"}),
+    ("hires-cam", {"raw": True}), ("recipro-cam", {}), ("rise", {"masks": 20}),
+    ("cluster-cam", {"merge": "evidence", "masking": "image"}),
 ])  # fmt: skip
 def test_versus_gives_the_difference_of_two_maps_where_maps_are_linear_in_the_scores(tiny, pixels, method, parameters):
     options = {"method": method, **parameters}
@@ -289,7 +290,7 @@ def test_without_gradients_every_other_method_works(no_gradient, method):
 
 
 def test_all_sessions_of_a_bundle_without_gradients_can_be_opened(no_gradient):
-    no_gradient.engine.open_all()
+    no_gradient.engine.sessions.open_all()
     assert "gradient.onnx" not in no_gradient.manifest.files
 
 
@@ -441,7 +442,8 @@ def afraid_of_the_dark(tmp_path_factory) -> camrt.Explainer:
 
 @pytest.mark.parametrize(("method", "parameters"), [
     ("cluster-cam", {}), ("cluster-cam", {"merge": "evidence", "score": "logit"}), ("cluster-cam", {"merge": "extremes"}),
-    ("cluster-cam", {"masking": "features"}), ("score-cam", {}), ("score-cam", {"variant": "pytorch-grad-cam"}),
+    ("cluster-cam", {"masking": "features"}), ("cluster-cam", {"masking": "image"}), ("score-cam", {}),
+    ("score-cam", {"variant": "pytorch-grad-cam"}),
     ("score-cam", {"variant": "torchcam"}), ("rise", {"masks": 20}), ("ablation-cam", {}), ("recipro-cam", {}),
 ])  # fmt: skip
 @pytest.mark.parametrize("versus", [None, 4])

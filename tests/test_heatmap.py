@@ -84,3 +84,11 @@ def test_every_outcome_but_ok_has_an_empty_heatmap(code):
     }
     assert outcome(maps[code]) is code
     assert heatmap(maps[code].reshape(4, 4), (16, 16)).any() == (code is Outcome.OK)
+
+
+def test_what_rounding_leaves_of_zero_is_no_evidence():
+    signed = -np.ones((1, 1, 7, 7), np.float32)
+    signed[..., 3, 3] = 1e-8
+    codes = outcomes(signed, np.random.default_rng(0).random((1, 4, 7, 7), np.float32), np.array([True]), (224, 224))
+    assert codes.tolist() == [[Outcome.NO_POSITIVE_EVIDENCE]]
+    assert not heatmap(signed, (224, 224)).any()

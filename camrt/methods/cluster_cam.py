@@ -14,7 +14,14 @@ authors published no code, so three readings are offered, each a weighted sum Σ
     extremes   w = 1 for the highest score, −1 for the lowest, 0 between
 
 With masking="features", which is camrt's and not the paper's, a cluster is taken out of the features instead and only the tail
-runs: s_k is how far the score of the class falls without cluster k, and s_0 = 0.
+runs: s_k is the loss l_k, how far the score of the class falls without cluster k, and s_0 = 0.
+
+With masking="both", camrt's too, a cluster is asked about twice: what the class gains where nothing else is seen, and what it
+loses where all else is.  Clusters without which it gains are scissors.  Losses are of log-odds, as a probability next to 1
+hardly falls.  Each answer is a share of the whole, and each map has the mean 1, so that a wide one says no more than a
+narrow one:
+
+    heatmap from Σ_k (w_k / Σ_j |w_j| + l_k / Σ_j |l_j|) m_k / mean m_k
 """
 
 from __future__ import annotations
@@ -29,12 +36,13 @@ from camrt.clustering import CLUSTERINGS, cluster
 from camrt.errors import ParameterError
 from camrt.image import normalise
 from camrt.kmeans import Clustering, elbow, group_means
-from camrt.methods.registry import MASKED_IMAGES, SCORE, SEED, Parameter, method
+from camrt.methods.registry import MASKED_IMAGES, SCORE, SEED, TAIL, Parameter, method
 
 if TYPE_CHECKING:
     from camrt.case import Case
 
 MERGES = ("positive", "evidence", "extremes")
+MASKINGS = ("both", "image", "features")
 SPREAD, GOLDEN = 0.01, (5**0.5 - 1) / 2  # of the cells' weights; multiples of the golden ratio fill [0, 1) evenly
 
 
@@ -162,8 +170,9 @@ def cluster_cam(
     size: tuple[int, int],
     merge: str = "positive",
     counts: np.ndarray | None = None,
+    losses: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the signed map Σ_k w_k m_k at feature resolution.
+    """Return the signed map Σ_k w_k m_k at feature resolution; with losses, that of both maskings.
 
     Parameters
     ----------
@@ -178,19 +187,31 @@ def cluster_cam(
     merge : {"positive", "evidence", "extremes"}
     counts : ndarray of shape (N,), int, optional
         How many clusters each image has; by default K.
+    losses : ndarray of shape (N, K, T), optional
+        l_k of every target; 0 for a cluster that there is not.
 
     Returns
     -------
     ndarray of shape (N, T, h, w), float32
     """
-    weights = cluster_weights(scores, baseline, merge, counts)
-    return np.asarray(np.einsum("nkt,nkhw->nthw", weights, normalise(maps, size)), np.float32)
+    weights, masks = cluster_weights(scores, baseline, merge, counts), normalise(maps, size)
+    if losses is not None:
+        weights = _shares(weights) + _shares(losses)
+        mean = masks.mean(axis=(2, 3), keepdims=True)
+        masks = masks / np.where(mean > 0, mean, 1)
+    return np.asarray(np.einsum("nkt,nkhw->nthw", weights, masks), np.float32)
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    """Return values (N, K, T) as shares of the sum of their sizes; zeros where that is 0."""
+    total = np.abs(values).sum(axis=1, keepdims=True)
+    return np.asarray(values / np.where(total == 0, 1, total))
 
 
 @method(
     "cluster-cam",
-    needs=(MASKED_IMAGES,),
-    passes="1 + K (blur: 2 + K; masking=features: 1 + K of the tail)",
+    needs=(MASKED_IMAGES, TAIL),
+    passes="1 + K + K of the tail (baseline=blur: one more; masking=image: 1 + K; masking=features: 1 + K of the tail)",
     citation="Feng et al., Neural Networks 178, 2024, 106473 (arXiv 2302.01642)",
     parameters={
         "clusters": Parameter(
@@ -202,7 +223,7 @@ def cluster_cam(
         "baseline": Parameter("black", "what shows where an image's mask is 0", ("black", "blur")),
         "score": SCORE,
         "masking": Parameter(
-            "image", "mask the image with the clusters, or take them out of the features", ("image", "features")
+            "both", "mask the image with the clusters, as the paper does, take them out of the features, or both", MASKINGS
         ),
         "seed": SEED,
     },
@@ -222,22 +243,27 @@ def run(
     """Return the signed maps (N, T, h, w) of a case."""
     if masking == "features" and baseline != "black":
         raise ParameterError(
-            f"baseline={baseline!r} goes with masking='image'; masking='features' masks no image. Leave out one of them."
+            f"baseline={baseline!r} goes with masking='both' or 'image'; masking='features' masks none. Leave out one."
         )
     with case.stage("cluster"):
         found = cluster_maps(case.features, clusters, clustering=clustering, metric=metric, seed=seed)
     case.note(found.notes)
     count = found.maps.shape[1]
-    if masking == "image":
-        scores, blank = case.masked_scores(lambda start, stop: found.maps[:, start:stop], count, baseline=baseline, score=score)
-    else:
-        clusters_of = found.labels[:, None]
+    if masking == "features":
+        losses = _losses(case, found.labels, count, score)
+        return cluster_cam(found.maps, losses, np.zeros_like(losses[:, 0]), case.size, merge, found.counts)
+    scores, blank = case.masked_scores(lambda start, stop: found.maps[:, start:stop], count, baseline=baseline, score=score)
+    odds = "log-odds" if score == "probability" else score
+    lost = _losses(case, found.labels, count, odds) if masking == "both" else None
+    return cluster_cam(found.maps, scores, blank, case.size, merge, found.counts, lost)
 
-        def without(start: int, stop: int) -> np.ndarray:
-            kept = np.asarray(clusters_of != np.arange(start, stop)[:, None], np.float32)
-            return case.features[:, None] * kept[..., None, None]
 
-        whole = case.scores(case.logits[:, None], score)
-        scores = whole - case.edited_scores(without, count, score=score)
-        blank = np.zeros_like(whole[:, 0])
-    return cluster_cam(found.maps, scores, blank, case.size, merge, found.counts)
+def _losses(case: Case, labels: np.ndarray, count: int, score: str) -> np.ndarray:
+    """Return l_k of every target (N, K, T): how far its score falls without each cluster's features."""
+    clusters_of = labels[:, None]
+
+    def without(start: int, stop: int) -> np.ndarray:
+        kept = np.asarray(clusters_of != np.arange(start, stop)[:, None], np.float32)
+        return case.features[:, None] * kept[..., None, None]
+
+    return np.asarray(case.scores(case.logits[:, None], score) - case.edited_scores(without, count, score=score))

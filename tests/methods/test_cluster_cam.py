@@ -63,26 +63,74 @@ def feature_masking(
     return merged(torch.stack(falls), 0.0, masks, merge)
 
 
+def both_maskings(
+    judge: Judge, x: Tensor, classes: Tensor, clusters: int, merge: str = "positive", clustering: str = "kmeans",
+    score: str = "probability", baseline: str = "black",
+) -> Tensor:  # fmt: skip
+    """What the class gains where only the cluster is seen, and loses in log-odds where all else is; as shares, on maps of mean 1."""
+    labels, masks = clustered(judge, x, clusters, clustering)
+    blank = blurred(x) if baseline == "blur" else torch.zeros_like(x)
+    value = judged(judge, score)
+    scores, floor = (value(judge.logits(images)) @ classes for images in (masked(x, masks, blank), blank))
+    if merge == "extremes":
+        gains = torch.zeros_like(scores)
+        gains[scores.argmax()] += 1
+        gains[scores.argmin()] -= 1
+    else:
+        gains = (scores - floor[0]).relu() if merge == "positive" else scores - scores.mean()
+
+    def odds(logits: Tensor) -> Tensor:
+        return (torch.logit(judge.probabilities(logits)) if score == "probability" else logits)[0] @ classes
+
+    kept = [torch.tensor(labels != k, dtype=torch.float64)[:, None, None] for k in range(clusters)]
+    losses = torch.stack([odds(judge.logits(x)) - odds(judge.edited(x, k)) for k in kept])
+    weights = sum(side / (side.abs().sum() or 1) for side in (gains, losses))
+    points = torch.from_numpy(judge.engine_features(x)).double()
+    cells = torch.stack([points[labels == k].mean(dim=0) for k in range(clusters)])
+    low, high = masks_range(cells, masks.shape[1:])
+    mean = ((cells - low) / (high - low)).mean(dim=(1, 2))
+    return torch.einsum("k,khw->hw", weights / mean, masks)
+
+
+def masks_range(cells: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return the least and greatest value of every map, upsampled."""
+    high_resolution = torch.nn.functional.interpolate(cells[None], size=tuple(size), mode="bilinear")[0]
+    return high_resolution.amin(dim=(1, 2), keepdim=True), high_resolution.amax(dim=(1, 2), keepdim=True)
+
+
 MERGES = ["positive", "evidence", "extremes"]
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("score", ["probability", "logit"])
+def test_masking_both_the_map_equals_the_formula(judge, merge, score):
+    formula = partial(both_maskings, clusters=7, merge=merge, score=score)
+    check(judge, "cluster-cam", formula, whole=True, clusters=7, merge=merge, score=score)
+
+
+@pytest.mark.parametrize("options", [{"baseline": "blur"}, {"clustering": "agglomerative"}])
+def test_masking_both_with_other_options_the_map_equals_the_formula(late, options):
+    formula = partial(both_maskings, clusters=6, **options)
+    check(late, "cluster-cam", formula, whole=True, clusters=6, **options)
 
 
 @pytest.mark.parametrize("merge", MERGES)
 @pytest.mark.parametrize("score", ["probability", "logit"])
 def test_the_map_equals_the_formula(judge, merge, score):
     formula = partial(image_masking, clusters=7, merge=merge, score=score)
-    check(judge, "cluster-cam", formula, whole=True, clusters=7, merge=merge, score=score)
+    check(judge, "cluster-cam", formula, whole=True, clusters=7, masking="image", merge=merge, score=score)
 
 
 @pytest.mark.parametrize("merge", MERGES)
 def test_over_a_blurred_baseline_the_map_equals_the_formula(late, merge):
     formula = partial(image_masking, clusters=7, merge=merge, baseline="blur")
-    check(late, "cluster-cam", formula, whole=True, clusters=7, merge=merge, baseline="blur")
+    check(late, "cluster-cam", formula, whole=True, clusters=7, masking="image", merge=merge, baseline="blur")
 
 
 @pytest.mark.parametrize("clustering", ["spectral", "agglomerative"])
 def test_with_other_clusterings_the_map_equals_the_formula(judge, clustering):
     formula = partial(image_masking, clusters=6, clustering=clustering)
-    check(judge, "cluster-cam", formula, whole=True, clusters=6, clustering=clustering)
+    check(judge, "cluster-cam", formula, whole=True, clusters=6, masking="image", clustering=clustering)
 
 
 @pytest.mark.parametrize("merge", MERGES)
