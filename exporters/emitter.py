@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 
 class Emitter:
@@ -19,6 +19,8 @@ class Emitter:
         Of the constants that `number` makes.
     opset : int
         In which the nodes are written.
+    told : list of ValueInfoProto
+        Shapes of tensors that cannot be inferred; of use in a body.
     """
 
     def __init__(self, prefix: str, dtype: Any = "float32", opset: int = 13):
@@ -26,6 +28,7 @@ class Emitter:
         self.dtype = dtype
         self.opset = opset
         self.nodes: list[NodeProto] = []
+        self.told: list[ValueInfoProto] = []
         self._constants: dict[tuple[Any, ...], TensorProto] = {}
         self._numbers = itertools.count()
 
@@ -67,6 +70,11 @@ class Emitter:
         if self.opset < 18 and operator != "ReduceSum":
             return self.several(operator, 1, tensor, axes=list(axes), keepdims=int(keepdims))[0]
         return self.several(operator, 1, tensor, self.constant(list(axes)), keepdims=int(keepdims))[0]
+
+    def tell(self, tensor: str, *shape: int | str) -> str:
+        """Tell the shape of a float32 tensor, a free dimension as text, and return the tensor."""
+        self.told.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, shape))
+        return tensor
 
     # --- branches and loops ---------------------------------------------------------------------------------------------
     def branch(
@@ -135,7 +143,7 @@ class Emitter:
         for name in outputs:
             names.append(name if name in written and name not in names else self.Identity(name))
         values = [_value(name, dtype) for name, dtype in zip(names, dtypes, strict=True)]
-        return helper.make_graph(self.nodes, self.prefix, inputs, values)
+        return helper.make_graph(self.nodes, self.prefix, inputs, values, value_info=self.told)
 
     def name(self, old: str, new: str) -> None:
         """Give the tensor `old` of the last node its name in the interface."""

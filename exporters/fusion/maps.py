@@ -9,7 +9,7 @@ import numpy as np
 from camrt.heatmap import Outcome
 from camrt.image import FLAT, extreme_samples
 from exporters.emitter import Emitter
-from exporters.fusion.arithmetic import FLOAT, any_in, finite_in, unsqueeze
+from exporters.fusion.arithmetic import FLOAT, any_in, finite_in, relu, unsqueeze
 
 Size = tuple[int, int]
 
@@ -103,8 +103,9 @@ def heatmaps(op: Emitter, signed: str, finite: str, flat_features: str, to: Wind
     up = upsample(op, op.Where(unsqueeze(op, fine, 2, 3), signed, op.number(0)), to)
     positive = op.Relu(up)
     low, high = op.reduce("ReduceMin", positive, 2, 3), op.reduce("ReduceMax", positive, 2, 3)
-    scaled_up = stretch(op, positive, low, high)
-    none, flat = op.Not(op.Greater(high, op.number(0))), _is_flat(op, low, high)
+    least = op.Mul(op.reduce("ReduceMin", up, 2, 3), op.number(-FLAT))  # what rounding leaves of 0
+    none, flat = op.Not(op.Greater(high, relu(op, least))), _is_flat(op, low, high)
+    scaled_up = op.Where(none, op.number(0), stretch(op, positive, low, high))
     none, flat = (op.Squeeze(condition, op.constant([2, 3])) for condition in (none, flat))
     flat = op.Or(op.And(none, flat_features), op.And(op.Not(none), flat))
     code = op.Where(none, op.constant(int(Outcome.NO_POSITIVE_EVIDENCE)), op.constant(int(Outcome.OK)))

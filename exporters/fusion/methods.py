@@ -15,7 +15,7 @@ from exporters.emitter import Emitter
 from exporters.fusion.arithmetic import BOOL, FLOAT, INT64, cut_last, length, relu, reshape, shape_of, unsqueeze
 from exporters.fusion.kmeans import kmeans
 from exporters.fusion.maps import normalised, scaled, upsample, window
-from exporters.fusion.network import Blend, Network, Prediction
+from exporters.fusion.network import Blend, Edits, Network, Prediction
 from exporters.fusion.pixels import blurred
 
 Emit = Callable[..., "Explained"]
@@ -74,11 +74,12 @@ def cluster_cam(
     op: Emitter, network: Network, image: str, *, clusters: int | str, merge: str, clustering: str, metric: str, baseline: str,
     score: str, masking: str, seed: int,
 ) -> Explained:  # fmt: skip
-    """Emit Σ_k w_k m_k, w_k by what the network says to the image masked with m_k, or to the features without S_k."""
+    """Emit Σ_k w_k m_k, w_k by what the network says to the image masked with m_k, or to the features without S_k, or both."""
     _only("clustering", clustering, "kmeans")
     if clusters == "auto":
         raise ParameterError("clusters='auto' cannot be compiled: K is fixed in a graph. Give a number, such as clusters=10.")
     count = min(int(clusters), network.channels)
+    shown = count + (masking != "features" and baseline == "blur")
 
     def plan(op: Emitter, seen: Prediction) -> list[str]:
         points = reshape(op, seen.features, 0, 0, -1)
@@ -86,26 +87,42 @@ def cluster_cam(
             op, points, int(clusters), seed=seed, channels=network.channels, cells=int(np.prod(network.cells)), metric=metric
         )  # fmt: skip
         maps = normalised(op, reshape(op, found.maps, 0, 0, *network.cells), network.window)
-        if masking == "image":
-            return [_with_blank(op, maps) if baseline == "blur" else maps, maps, found.real, found.labels]
-        ids = op.constant(np.arange(count)[:, None])
-        kept = op.Not(op.Equal(unsqueeze(op, found.labels, 1), ids))  # (N, K, C)
-        return [unsqueeze(op, op.Cast(kept, to=FLOAT), 3, 4), maps, found.real, found.labels]
+        asked = [] if masking == "features" else [_with_blank(op, maps) if baseline == "blur" else maps]
+        asked += [] if masking == "image" else [_all_but(op, found.labels, shown)]
+        return [*asked, maps, found.real, found.labels]
 
     dtypes = [FLOAT, BOOL, INT64]
     if masking == "features":
         answers = network.edited_scores(op, image, plan, _edited, count, dtypes, score)
-        whole = network.scores(op, unsqueeze(op, answers.seen.logits, 1), answers.seen.targets, score)
-        scores = answers.scores
-        strength, blank = op.Sub(whole, scores), op.Mul(whole, op.number(0))
-    else:
-        shown = count + (baseline == "blur")
-        answers = network.masked_scores(op, image, plan, _masked(op, network, image, baseline), shown, dtypes, score)
-        scores, blank = _split_baseline(op, network, answers.scores, answers.seen, baseline, score)
-        strength = scores
-    _, maps, real, labels = answers.kept
-    weights = _cluster_weights(op, strength, blank, merge, real, count)
+        maps, real, labels = answers.kept[1:]
+        losses = _losses(op, network, answers.seen, answers.scores, real, score)
+        weights = _cluster_weights(op, losses, op.number(0), merge, real, count)
+        return Explained(answers.seen, _weighted_sum(op, weights, maps, network), answers.scores, labels)
+    odds = "log-odds" if score == "probability" else score
+    edits, dtypes = (None, dtypes) if masking == "image" else (Edits(_edited, odds), [FLOAT, *dtypes])
+    answers = network.masked_scores(op, image, plan, _masked(op, network, image, baseline), shown, dtypes, score, edits)
+    scores, blank = _split_baseline(op, network, answers.scores, answers.seen, baseline, score)
+    *_, maps, real, labels = answers.kept
+    weights = _cluster_weights(op, scores, blank, merge, real, count)
+    if answers.edited is not None:
+        edited = cut_last(op, answers.edited, 1)[0] if baseline == "blur" else answers.edited
+        losses = _losses(op, network, answers.seen, edited, real, odds)
+        weights = op.Add(_shares(op, weights), _shares(op, losses))
+        mean = op.reduce("ReduceMean", maps, 2, 3)
+        maps = op.Div(maps, op.Where(op.Greater(mean, op.number(0)), mean, op.number(1)))
     return Explained(answers.seen, _weighted_sum(op, weights, maps, network), scores, labels)
+
+
+def _losses(op: Emitter, network: Network, seen: Prediction, edited: str, real: str, score: str) -> str:
+    """Return l_k (N, K, T): how far the targets' scores fall to those of the edited features; 0 where there is no cluster."""
+    whole = network.scores(op, unsqueeze(op, seen.logits, 1), seen.targets, score)
+    return op.Where(real, op.Sub(whole, edited), op.number(0))
+
+
+def _shares(op: Emitter, values: str) -> str:
+    """Return values (N, K, T) as shares of the sum of their sizes; zeros where that is 0."""
+    total = op.reduce("ReduceSum", op.Abs(values), 1)
+    return op.Div(values, op.Where(op.Equal(total, op.number(0)), op.number(1), total))
 
 
 def _cluster_weights(op: Emitter, scores: str, blank: str, merge: str, real: str, count: int) -> str:
@@ -278,6 +295,12 @@ def _masked(op: Emitter, network: Network, image: str, baseline: str, *, aligned
         return shown if background is None else op.Add(shown, unsqueeze(op, background, 1))
 
     return blend
+
+
+def _all_but(op: Emitter, labels: str, count: int) -> str:
+    """Return factors (N, K, C, 1, 1) of labels (N, C): 0 for the features of each cluster; 1 for all if there is no such."""
+    ids = op.constant(np.arange(count)[:, None])
+    return unsqueeze(op, op.Cast(op.Not(op.Equal(unsqueeze(op, labels, 1), ids)), to=FLOAT), 3, 4)
 
 
 def _edited(op: Emitter, features: str, factors: str) -> str:

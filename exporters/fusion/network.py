@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from camrt.bundle import Bundle
 from exporters.emitter import Emitter
 from exporters.fusion.arithmetic import BOOL, FLOAT, INT64, finite_in, length, reshape, scalar, shape_of, unsqueeze
 from exporters.fusion.maps import flat_features, window
+from exporters.fusion.scores import log_odds, probabilities
 from exporters.graph import STANDARD, all_names, node_inputs, rename, renamed, unused
 from exporters.split import COTANGENT, FEATURES, IMAGE, PREFIX
 
@@ -58,12 +60,41 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Edits:
+    """What goes through the tail beside the masked images: all of the features but something.
+
+    Attributes
+    ----------
+    blend : Blend
+        Features (N, C, h, w), k of what the plan names second (N, k, …) → edited features (N, k, C, h, w).
+    score : {"probability", "logit", "log-odds"}
+        What is kept of what the tail says.
+    """
+
+    blend: Blend
+    score: str
+
+
+@dataclass(frozen=True)
 class Answers:
-    """What the masked images gave: the image's own answers, what the plan kept, and scores (N, M, T)."""
+    """What the masked images gave.
+
+    Attributes
+    ----------
+    seen : Prediction
+        The image's own answers.
+    kept : list of str
+        What the plan kept.
+    scores : str
+        (N, M, T)
+    edited : str or None
+        (N, M, T) of the edited features, where there were any.
+    """
 
     seen: Prediction
     kept: list[str]
     scores: str
+    edited: str | None = None
 
 
 class Network:
@@ -77,7 +108,7 @@ class Network:
     black_logits : ndarray of shape (L,)
         What the network says to the black image.
     batch : int
-        Most masked images in one turn.
+        Most masked images, and edited features, in one turn.
     target : str
         The input (1 or N, T), int64: class indices; −1 is the most probable class, −2 the second.
     """
@@ -90,6 +121,11 @@ class Network:
         self.channels, *cells = manifest.features.shape[1:]
         self.cells: tuple[int, int] = (cells[0], cells[1])
         self.parts = _load({name: bundle.path(name) for name in parts})
+        # Several batches go through the tail one by one where it takes no batch, and where it is quantised: of a Concat between
+        # DequantizeLinear and QuantizeLinear with another input ONNX Runtime 1.31 ends the process.
+        tails = [part.graph for name, part in self.parts.items() if name == "tail"]
+        quantised = any(node.op_type == "QuantizeLinear" for tail in tails for node in tail.node)
+        self.apart = manifest.one_by_one is not None or quantised
         self.weights = {t.name: t for part in self.parts.values() for t in part.graph.initializer}
         self._used = {*INTERFACE, *self.weights}
         self.operator_sets = _operator_sets(self.parts.values())
@@ -120,8 +156,9 @@ class Network:
         return reshape(op, self._run(op, "gradient", feeds), images, targets, *whole)
 
     def masked_scores(
-        self, op: Emitter, image: str, plan: Plan, blend: Blend, count: int | str, dtypes: Sequence[int], score: str
-    ) -> Answers:
+        self, op: Emitter, image: str, plan: Plan, blend: Blend, count: int | str, dtypes: Sequence[int], score: str,
+        edits: Edits | None = None,
+    ) -> Answers:  # fmt: skip
         """Show the network the image, then everything that `blend` makes of what `plan` says, and keep the targets' scores.
 
         Parameters
@@ -137,8 +174,10 @@ class Network:
         dtypes : sequence of int
             Element types of what the plan keeps.
         score : {"probability", "logit"}
+        edits : Edits, optional
+            Run as many edited features beside the masked images.
         """
-        return self._in_turns(op, ("head", "tail"), image, plan, blend, count, dtypes, score)
+        return self._in_turns(op, ("head", "tail"), image, plan, blend, count, dtypes, score, edits)
 
     def edited_scores(
         self, op: Emitter, image: str, plan: Plan, blend: Blend, count: int | str, dtypes: Sequence[int], score: str
@@ -149,63 +188,86 @@ class Network:
 
     def scores(self, op: Emitter, logits: str, targets: str, score: str) -> str:
         """Return the targets' scores (N, k, T) from logits (N, k, L)."""
-        p = self.probabilities(op, logits) if score == "probability" else logits
+        values = {
+            "probability": lambda: probabilities(op, logits, self.kind),
+            "logit": lambda: logits,
+            "log-odds": lambda: log_odds(op, logits, self.kind, self.numbers, self.classes),
+        }[score]()
         k = length(op, logits, 1)
         chosen = op.Expand(unsqueeze(op, targets, 1), shape_of(op, length(op, targets, 0), k, length(op, targets, 1)))
-        return op.GatherElements(p, chosen, axis=2)
-
-    def probabilities(self, op: Emitter, logits: str) -> str:
-        """Return p of logits (…, L): softmax, sigmoid, or the values themselves, as the bundle's output kind says."""
-        if self.kind == "logits":
-            return op.Softmax(logits, axis=-1)
-        if self.kind != "sigmoid":
-            return logits
-        one = op.number(1)  # ONNX Runtime's Sigmoid is off by 1e-7, which is all of a small p
-        small = op.Exp(op.Neg(op.Abs(logits)))
-        return op.Div(op.Where(op.GreaterOrEqual(logits, op.number(0)), one, small), op.Add(one, small))
+        return op.GatherElements(values, chosen, axis=2)
 
     # --- steps ----------------------------------------------------------------------------------------------------------
     def _in_turns(
         self, op: Emitter, parts: Sequence[str], first: str, plan: Plan, blend: Blend, count: int | str, dtypes: Sequence[int],
-        score: str,
+        score: str, edits: Edits | None = None,
     ) -> Answers:  # fmt: skip
         """Run the parts in a Loop: in the first turn on `first`, then on all that the plan names."""
         images = length(op, first, 0)
         total = op.constant([count]) if isinstance(count, int) else count
-        chunk = op.Max(op.Div(op.constant([self.batch]), op.Max(images, op.constant([1]))), op.constant([1]))
+        kinds = [score, *([edits.score] if edits else [])]
+        most = max(self.batch // len(kinds), 1)
+        chunk = op.Max(op.Div(op.constant([most]), op.Max(images, op.constant([1]))), op.constant([1]))
         turns = op.Add(op.Div(op.Sub(op.Add(total, chunk), op.constant([1])), chunk), op.constant([1]))
-        dtypes = [*Prediction.DTYPES, FLOAT, *dtypes, FLOAT]
-        carried = len(Prediction.DTYPES)
+        carried, last = len(Prediction.DTYPES), len(Prediction.DTYPES) + 1 + len(dtypes)
+        dtypes = [*Prediction.DTYPES, FLOAT, *dtypes, *([FLOAT] if edits else []), *(FLOAT for _ in kinds)]
 
         def turn(op: Emitter, number: str, state: list[str]) -> tuple[None, list[str]]:
             begins = op.Equal(number, op.constant(0))
 
-            def masked(op: Emitter) -> list[str]:
+            def some(op: Emitter, what: str) -> str:
                 start = op.Mul(op.Sub(number, op.constant(1)), chunk)
-                return [blend(op, first, op.Slice(state[carried], start, op.Add(start, chunk), op.constant([1])))]
+                return op.Slice(what, start, op.Add(start, chunk), op.constant([1]))
+
+            def masked(op: Emitter) -> list[str]:
+                return [blend(op, first, some(op, state[carried]))]
 
             (shown,) = op.branch(begins, [FLOAT], lambda op: [unsqueeze(op, first, 1)], masked)
             shape = self.image_shape if parts[0] == "head" else (self.channels, *self.cells)
-            features = batch = reshape(op, shown, -1, *shape)  # behind the branch, where it copies nothing
-            given = {"head": IMAGE, "tail": FEATURES}
-            for part in parts:
-                features, batch = batch, self._run(op, part, {given[part]: batch})
+            # Behind the branch, where it copies nothing.  With a name for the batch ONNX Runtime sees which tensors are of one
+            # size, and adds the shortcuts of a residual network in place.
+            features = op.tell(reshape(op, shown, -1, *shape), "masked", *shape)
+            if parts[0] == "head":
+                features = self._run(op, "head", {IMAGE: features})
+            batches = [features]
+            if edits:
+                factors = partial(some, what=state[carried + 1])
+                batches.append(self._beside(op, begins, features, lambda op: edits.blend(op, state[last], factors(op))))
+            answers = self._tail(op, batches)
 
             def prepare(op: Emitter) -> list[str]:
-                seen = self._seen(op, features, batch)
+                seen = self._seen(op, features, answers[0])
                 nothing = op.ConstantOfShape(shape_of(op, images, 0, length(op, seen.targets, 1)))
-                return [*seen.carried, *plan(op, seen), nothing]
+                return [*seen.carried, *plan(op, seen), *([seen.features] if edits else []), *(nothing for _ in kinds)]
 
             def gather(op: Emitter) -> list[str]:
-                logits = reshape(op, batch, images, -1, self.classes)
-                found = self.scores(op, logits, state[1], score)
-                return [*state[:-1], op.Concat(state[-1], found, axis=1)]
+                found = []
+                for before, logits, kind in zip(state[-len(kinds) :], answers, kinds, strict=True):
+                    new = self.scores(op, reshape(op, logits, images, -1, self.classes), state[1], kind)
+                    found.append(op.Concat(before, new, axis=1))
+                return [*state[: -len(kinds)], *found]
 
             return None, op.branch(begins, dtypes, prepare, gather)
 
         start = [_nothing(op, dtype) for dtype in dtypes]
         state = op.loop(scalar(op, turns), start, dtypes, turn)
-        return Answers(Prediction(*state[:carried]), state[carried:-1], state[-1])
+        return Answers(Prediction(*state[:carried]), state[carried:last], *state[-len(kinds) :])
+
+    def _beside(self, op: Emitter, begins: str, features: str, edited: Callable[[Emitter], str]) -> str:
+        """Return edited features as a batch; in the first turn none, or, where batches go apart, any."""
+        none = op.constant([0])
+        first = features if self.apart else op.Slice(features, none, none, none)
+        (batch,) = op.branch(begins, [FLOAT], lambda op: [first], lambda op: [edited(op)])
+        return reshape(op, batch, -1, self.channels, *self.cells)
+
+    def _tail(self, op: Emitter, batches: Sequence[str]) -> list[str]:
+        """Return the logits of batches of features, which go through the tail as one, so that it stands in the graph once."""
+        if len(batches) == 1 or self.apart:
+            return [self._run(op, "tail", {FEATURES: batch}) for batch in batches]
+        together = op.tell(op.Concat(*batches, axis=0), "beside each other", self.channels, *self.cells)
+        logits = self._run(op, "tail", {FEATURES: together})
+        first, end, axis = length(op, batches[0], 0), op.constant([np.iinfo(np.int64).max]), op.constant([0])
+        return [op.Slice(logits, op.constant([0]), first, axis), op.Slice(logits, first, end, axis)]
 
     def _seen(self, op: Emitter, features: str, logits: str) -> Prediction:
         finite = op.And(finite_in(op, logits, 1), reshape(op, finite_in(op, features, 1, 2, 3), -1, 1))

@@ -143,7 +143,7 @@ def test_force_replaces_the_whole_file(tiny_bundle, target):
     ({"klusters": 3}, ParameterError, "no parameter 'klusters'. Did you mean 'clusters'"),
     ({"pixels": "unit8"}, ParameterError, "pixels must be float or uint8, got 'unit8'. Did you mean 'uint8'"),
     ({"max_masked_batch": 0}, ParameterError, "max_masked_batch must be a whole number from 1"),
-    ({"masking": "features", "baseline": "blur"}, ParameterError, "baseline='blur' goes with masking='image'"),
+    ({"masking": "features", "baseline": "blur"}, ParameterError, "baseline='blur' goes with masking='both' or 'image'"),
 ])  # fmt: skip
 def test_what_cannot_be_compiled_is_refused(tiny_bundle, target, options, error, message):
     refused(target, error, message, tiny_bundle, **options)

@@ -39,6 +39,16 @@ def dead_on_dark() -> Any:
     return graphs.parse(body, w1=(6, 3, 3, 3), w2=(6, 4), b2=(4,))
 
 
+def one_by_one() -> Any:
+    """Return a network whose tail takes the scale of its values from the whole batch."""
+    body = """
+        [conv1] c = Conv <strides=[2,2], pads=[1,1,1,1]> (x, w1)   [relu1] features = Relu (c)
+        [pool] p = GlobalAveragePool (features)   [flatten] f = Flatten (p)
+        [scale] q, qs, q0 = DynamicQuantizeLinear (f)   [back] d = DequantizeLinear (q, qs, q0)   [fc] scores = Gemm (d, w2, b2)
+    """
+    return graphs.parse(body, w1=(9, 3, 3, 3), w2=(9, 4), b2=(4,))
+
+
 def twins() -> Any:
     """Return a network of twelve features of which four are distinct."""
     built = graphs.classifier(seed=7)
@@ -61,6 +71,7 @@ BUNDLES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "opset 21": (lambda: graphs.classifier(seed=4, opset=21), {}),
     "one class": (lambda: graphs.classifier(1, seed=5), {"kind": "sigmoid"}),
     "dead on dark": (dead_on_dark, {}),
+    "one by one": (one_by_one, {}),
     "twins": (twins, {}),
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
 
 import exporters.fusion.graph
+from camrt.answer import signed_maps
 from camrt.bundle import Bundle
 from camrt.case import Case, probabilities
 from camrt.engine import Engine
@@ -107,7 +108,7 @@ class Both:
         """Return what the Python runtime says."""
         case = Case(self.explainer.engine, x)
         case.targets = targets
-        signed, codes = self.explainer.maps(case, get_method(self.method), get_method(self.method).settings(self.settings))
+        signed, codes = signed_maps(case, get_method(self.method), get_method(self.method).settings(self.settings))
         with np.errstate(invalid="ignore", over="ignore"):
             p = np.take_along_axis(probabilities(case.logits, self.bundle.manifest.kind), targets, axis=1)
         return Answer(case.logits, targets, p, signed, heatmap(signed, case.size), codes)

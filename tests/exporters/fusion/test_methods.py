@@ -10,11 +10,12 @@ from camrt.methods.cluster_cam import MERGES, cluster_weights
 from exporters.fusion.methods import FUSED, _cluster_weights, fused_passes
 
 from .conftest import BUNDLES
-from .helpers import assert_same, emitted
+from .helpers import assert_same, emitted, every_node, fused
 
 CASES = [
     ("cluster-cam", {}),
     ("cluster-cam", {"clusters": 1}),
+    ("cluster-cam", {"clusters": 1, "masking": "image"}),
     ("cluster-cam", {"clusters": 3, "seed": 5, "score": "logit"}),
     ("cluster-cam", {"clusters": 40, "merge": "evidence"}),
     ("cluster-cam", {"clusters": 4, "merge": "evidence", "metric": "cosine"}),
@@ -22,6 +23,9 @@ CASES = [
     ("cluster-cam", {"clusters": 5, "merge": "extremes", "score": "logit", "baseline": "blur"}),
     ("cluster-cam", {"clusters": 4, "baseline": "blur"}),
     ("cluster-cam", {"clusters": 4, "baseline": "blur", "merge": "evidence"}),
+    ("cluster-cam", {"clusters": 4, "masking": "image"}),
+    ("cluster-cam", {"clusters": 5, "masking": "image", "merge": "extremes", "score": "logit", "baseline": "blur"}),
+    ("cluster-cam", {"clusters": 4, "masking": "image", "merge": "evidence", "metric": "cosine"}),
     ("cluster-cam", {"clusters": 4, "masking": "features"}),
     ("cluster-cam", {"clusters": 5, "masking": "features", "merge": "evidence", "score": "logit"}),
     ("cluster-cam", {"clusters": 5, "masking": "features", "merge": "extremes", "metric": "cosine"}),
@@ -45,6 +49,7 @@ CASES = [
 ]
 IDS = [" ".join([name, *(f"{key}={value}" for key, value in settings.items())]) for name, settings in CASES]
 every_case = pytest.mark.parametrize(("method", "settings"), CASES, ids=IDS)
+ALONE = ("classifier", "early, not square", "dead on dark", "one by one")  # that have tests of their own
 every_method = pytest.mark.parametrize("method", list(FUSED))
 
 
@@ -83,7 +88,7 @@ def test_an_early_layer_equals_the_python_runtimes(both, method, settings):
 
 
 @every_method
-@pytest.mark.parametrize("name", [name for name in BUNDLES if name not in ("classifier", "early, not square", "dead on dark")])
+@pytest.mark.parametrize("name", [name for name in BUNDLES if name not in ALONE])
 def test_other_networks_equal_the_python_runtimes(both, name, method):
     one = both(name, method)
     targets = [[-1, 0]] if one.bundle.manifest.classes > 1 else [[0]]
@@ -162,6 +167,7 @@ def test_a_batch_equals_its_images_one_by_one(both, method, settings):
 @pytest.mark.parametrize(("method", "settings"), [
     ("cluster-cam", {"clusters": 6}),
     ("cluster-cam", {"clusters": 5, "baseline": "blur"}),
+    ("cluster-cam", {"clusters": 5, "masking": "image"}),
     ("cluster-cam", {"clusters": 5, "masking": "features"}),
     ("group-cam", {"groups": 4}),
     ("score-cam", {}),
@@ -173,6 +179,15 @@ def test_masked_images_in_chunks_give_what_they_give_at_once(both, method, setti
         a, b = small.graph(x, [[-1, 1]]), large.graph(x, [[-1, 1]])
         np.testing.assert_allclose(a.signed, b.signed, rtol=1e-4, atol=1e-6)
         assert a.outcomes.tolist() == b.outcomes.tolist()
+
+
+@pytest.mark.parametrize(("masking", "tails"), [("both", 2), ("image", 1), ("features", 1)])
+def test_a_tail_that_takes_its_scale_from_the_batch_sees_one_at_a_time(both, masking, tails):
+    one = both("one by one", "cluster-cam", {"max_masked_batch": 1}, clusters=4, masking=masking)
+    assert one.bundle.manifest.one_by_one
+    model, _ = fused(one.bundle, max_masked_batch=1, clusters=4, masking=masking)
+    assert sum(node.op_type == "DynamicQuantizeLinear" for node in every_node(model)) == tails
+    one.agree(one.images(1), [[-1, 2]])
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------------------
@@ -194,9 +209,10 @@ def _row(answer, rows):
 
 @pytest.mark.parametrize(("settings", "finite"), [
     ({"clusters": 3}, False),
-    ({"clusters": 3, "baseline": "blur"}, True),
-    ({"clusters": 3, "merge": "evidence"}, False),
-    ({"clusters": 3, "merge": "extremes", "score": "logit"}, False),
+    ({"clusters": 3, "masking": "image"}, False),
+    ({"clusters": 3, "masking": "image", "baseline": "blur"}, True),
+    ({"clusters": 3, "masking": "image", "merge": "evidence"}, False),
+    ({"clusters": 3, "masking": "image", "merge": "extremes", "score": "logit"}, False),
 ])  # fmt: skip
 def test_a_baseline_on_which_the_network_is_not_finite_is_told(both, settings, finite):
     one = both("dead on dark", **settings)
@@ -204,10 +220,17 @@ def test_a_baseline_on_which_the_network_is_not_finite_is_told(both, settings, f
     assert ((found.outcomes != Outcome.NOT_FINITE) == finite).all()
 
 
+@pytest.mark.parametrize("settings", [{"score": "logit"}, {"merge": "evidence"}, {"merge": "extremes"}])
+def test_features_on_which_the_tail_is_not_finite_without_a_cluster_are_told(both, settings):
+    one = both("dead on dark", clusters=3, baseline="blur", **settings)
+    found = one.agree(one.images(2), [[0, 1, 2, 3]])
+    assert (found.outcomes == Outcome.NOT_FINITE).all()
+
+
 @pytest.mark.parametrize("clusters", [4, 6, 9])
 @pytest.mark.parametrize("settings", [
     {}, {"merge": "evidence"}, {"merge": "extremes"}, {"merge": "extremes", "score": "logit"},
-    {"merge": "evidence", "masking": "features"}, {"merge": "extremes", "baseline": "blur"},
+    {"merge": "evidence", "masking": "features"}, {"merge": "extremes", "baseline": "blur"}, {"masking": "image"},
 ])  # fmt: skip
 def test_clusters_that_are_missing_count_nowhere(both, clusters, settings):
     one = both("twins", clusters=clusters, **settings)
