@@ -13,7 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from camrt.errors import ImageError
+from camrt.errors import ImageError, ParameterError
 from camrt.preprocess import LETTERBOX, MAX_SIDE, Preprocess
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -237,3 +237,37 @@ def restore(heatmap: np.ndarray, where: Geometry) -> np.ndarray:
     whole = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_REPLICATE)
     on_photo = upsample(whole, where.photo)
     return np.where(where.seen(), on_photo, np.float32(0))
+
+
+def on_network(region: np.ndarray, where: Geometry) -> np.ndarray:
+    """Return a region of the photo (H0, W0) as (H, W) bool on the network's input; False on padding.
+
+    Each of the network's pixels takes the photo's pixel that its centre falls on, the lower right one where it falls between.
+
+    Parameters
+    ----------
+    region : ndarray of shape (H0, W0), bool
+    where : Geometry
+        As `preprocess_photo` gives it.
+
+    Raises
+    ------
+    ParameterError
+        The region is not as large as the photo, or not bool.
+    """
+    region = np.asarray(region)
+    if region.dtype != np.bool_ or region.shape != where.photo:
+        raise ParameterError(
+            f"region must be bool of the photo's shape {where.photo}, got {region.dtype} of shape {region.shape}. "
+            "Compare it with 0.5 if it is a mask of numbers, and give it in the photo's own size."
+        )
+    rows = _under(where.photo[0], where.resized[0], where.top, where.network[0])
+    columns = _under(where.photo[1], where.resized[1], where.left, where.network[1])
+    seen = (rows >= 0)[:, None] & (columns >= 0)
+    return np.asarray(region[rows[:, None], columns] & seen)
+
+
+def _under(n: int, resized: int, start: int, window: int) -> np.ndarray:
+    """Return (window,) int: the photo's row or column under the centre of each of the network's; −1 on padding."""
+    under = (2 * (start + np.arange(window)) + 1) * n // (2 * resized)
+    return np.where((under >= 0) & (under < n), under, -1)
