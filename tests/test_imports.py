@@ -17,12 +17,16 @@ from .conftest import ROOT, SAMPLES
 
 LAYERS = [
     {"cli", "__main__"},
-    {"bench", "sheet", "cpp", "machine"},
-    {"footprint"},
+    {"bench", "evaluate", "sheet", "cpp", "machine"},
+    {"footprint", "cost"},
     {"explainer", "compiled"},
+    {"answer"},
     {"explanation", "question"},
-    {"methods", "render", "heatmap", "case", "stream"},
-    {"engine", "image", "kmeans", "clustering", "photo", "header", "placement", "optimised"},
+    {"methods", "metrics", "render", "heatmap", "case", "stream"},
+    {"engine", "image", "kmeans", "clustering", "photo", "header"},
+    {"sessions"},
+    {"placement", "optimised"},
+    {"session"},
     {"providers"},
     {"libraries", "provider_options"},
     {"nvidia"},
@@ -30,7 +34,7 @@ LAYERS = [
     {"cache"},
     {"manifest"},
     {"preprocess", "precision"},
-    {"table", "files", "floor", "turns"},
+    {"table", "files", "floor", "turns", "runtime", "memory"},
     {"errors"},
 ]
 
@@ -63,9 +67,9 @@ def test_explaining_loads_neither_torch_nor_onnx_nor_scikit_learn(methods):
 
 
 @pytest.mark.parametrize(("arguments", "others"), [
-    (["methods"], {"explain", "bench", "making", "compiling", "cpp"}),
-    (["info", "shapes"], {"explain", "bench", "making", "compiling", "cpp"}),
-    (["explain", "shapes", str(SAMPLES / "star.png")], {"inspect", "bench", "making", "compiling", "cpp"}),
+    (["methods"], {"explain", "bench", "evaluate", "making", "compiling", "cpp"}),
+    (["info", "shapes"], {"explain", "bench", "evaluate", "making", "compiling", "cpp"}),
+    (["explain", "shapes", str(SAMPLES / "star.png")], {"inspect", "bench", "evaluate", "making", "compiling", "cpp"}),
 ])  # fmt: skip
 def test_a_command_imports_nothing_that_only_others_need(tmp_path, arguments, others):
     code = (
@@ -75,7 +79,7 @@ def test_a_command_imports_nothing_that_only_others_need(tmp_path, arguments, ot
         f"    camrt({arguments}, standalone_mode=False, prog_name='camrt')\n"
         "print(*sys.modules)"
     )
-    unwanted = {f"camrt.cli.{name}" for name in others} | {"camrt.bench", "exporters", "concurrent.futures"}
+    unwanted = {f"camrt.cli.{name}" for name in others} | {"camrt.bench", "camrt.evaluate", "exporters", "concurrent.futures"}
     assert not unwanted & set(fresh(code, PYTHONPATH=str(ROOT)).split())
 
 
@@ -98,7 +102,7 @@ def test_no_telemetry_is_written_under_a_fresh_home(tmp_path):
 
 def test_a_users_own_choice_of_telemetry_is_kept():
     assert fresh("import os, camrt; print(os.environ['ORT_DISABLE_TELEMETRY'])", ORT_DISABLE_TELEMETRY="0").strip() == "0"
-    code = "from camrt.providers import telemetry; print(telemetry())"
+    code = "from camrt.runtime import telemetry; print(telemetry())"
     assert fresh(code, ORT_DISABLE_TELEMETRY="0").startswith("on")
     assert fresh(code).startswith("off")
     assert fresh("import onnxruntime;" + code).startswith("unknown")
@@ -123,7 +127,7 @@ def test_imports_point_one_way():
         assert mine in rank, f"{path} has no place among the layers"
         for module in imports_of(path):
             parts = module.split(".")
-            assert parts[0] not in {"exporters", "onnx", "torch", "sklearn"}, f"{path} imports {module}"
+            assert parts[0] not in {"exporters", "onnx", "torch", "sklearn", "scipy", "matplotlib"}, f"{path} imports {module}"
             if parts[0] == "camrt" and len(parts) > 1 and parts[1] != mine:
                 assert rank[parts[1]] >= rank[mine], f"{path} imports {module}"
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": "explain:explain",
     "info": "inspect:info",
     "methods": "inspect:methods",
+    "evaluate": "evaluate:evaluate",
     "bench": "bench:bench",
     "layers": "making:layers",
     "export": "making:export",
