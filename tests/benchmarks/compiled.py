@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 import camrt
+from camrt.answer import signed_maps
 from camrt.case import Case
 from camrt.image import preprocess_photo
 from camrt.methods import get_method
-from camrt.providers import open_session
+from camrt.session import open_session
 from exporters import compile_bundle
 from exporters.compile import MASKED_BATCH
 from exporters.fusion.proof import sample_images
@@ -94,12 +95,12 @@ def main() -> None:
     def in_python() -> Case:
         case = Case(explainer.engine, x)
         case.targets = case.logits.argmax(axis=1)[:, None]
-        explainer.maps(case, method, settings)
+        signed_maps(case, method, settings)
         return case
 
     masked = in_python().passes - 1
     if options.source:
-        source, _ = open_session(options.source, explainer.engine.choice)
+        source, _ = open_session(options.source, explainer.engine.sessions.choice)
         (image,) = source.get_inputs()
         bare = lambda batch: source.run(None, {image.name: batch})  # noqa: E731
     else:
@@ -113,7 +114,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         written = compile_bundle(options.bundle, Path(folder) / "x.onnx", method=options.method, **parameters)
-        compiled, _ = open_session(written.path, explainer.engine.choice)
+        compiled, _ = open_session(written.path, explainer.engine.sessions.choice)
         found = milliseconds(
             {"floor": floor, "compiled": lambda: compiled.run(None, {"image": x}), "python": in_python}, options.runs
         )

@@ -1,6 +1,6 @@
 """What Cluster-CAM costs over its bare forward passes, one image at a time and as a stream; K-means over scikit-learn's.
 
-    CAMRT_REAL=… python tests/benchmarks/cost.py [--runs 12] [--networks resnet50 …] [--clusters 10 32]
+    CAMRT_REAL=… python tests/benchmarks/cost.py [--runs 12] [--networks resnet50 …] [--clusters 10 32] [--masking both]
 
 ResNet-50, ResNet-18 and VGG-16 have random weights, the others are the real models of CAMRT_REAL (left out without it).
 `never`, `always` and `whole` are what explain takes if ONNX Runtime's waiting threads never spin, or also after a run, and if the
@@ -27,6 +27,7 @@ import camrt
 from camrt.bench import Bench, bench
 from camrt.image import preprocess_photo
 from camrt.kmeans import kmeans
+from camrt.methods.cluster_cam import MASKINGS
 from exporters import export
 from tests.networks import resnet18, resnet50, settled, vgg16
 
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=12)
     parser.add_argument("--networks", nargs="+", default=[*RANDOM, *(REAL if "CAMRT_REAL" in os.environ else ())])
     parser.add_argument("--clusters", nargs="+", type=int, default=[10, 32])
+    parser.add_argument("--masking", choices=MASKINGS, default="both", help="image: the passes of the floor and no others")
     options = parser.parse_args()
     folder = Path(os.environ["CAMRT_REAL"]) / "photos" / "sample" if "CAMRT_REAL" in os.environ else SAMPLES
     photos = sorted(path for path in folder.glob("*") if path.suffix in (".jpg", ".jpeg", ".png", ".JPEG"))
@@ -97,7 +99,7 @@ def main() -> None:
             explainer = camrt.load(Path(name) / network)
             points = [features_of(explainer, photo) for photo in photos[:8]]
             for clusters in options.clusters:
-                asked = {"cluster-cam": {"clusters": clusters}}
+                asked = {"cluster-cam": {"clusters": clusters, "masking": options.masking}}
                 if clusters == options.clusters[0]:
                     asked |= {method: {} for method in METHODS}
                 b = bench(

@@ -19,7 +19,7 @@ from torch import nn
 
 import camrt
 from camrt.image import normalise, upsample
-from camrt.providers import open_session
+from camrt.session import open_session
 from tests.benchmarks.eager import Eager, forward, stretch, twin
 
 ONE = "1 pass"
@@ -117,14 +117,14 @@ SETTINGS: dict[str, dict[str, Any]] = {"hires-cam": {}, "grad-cam": {}, "recipro
 
 
 def of_onnxruntime(scene: Scene) -> Iterator[Row]:
-    session, _ = open_session(scene.onnx, scene.explainer.engine.choice, scene.threads)
+    session, _ = open_session(scene.onnx, scene.explainer.engine.sessions.choice, scene.threads)
     batches = {k: repeated(scene.x, k) for k in (0, *scene.clusters)}
     return bare(ORT, scene, lambda masked: [session.run(None, {"image": b}) for b in batches[masked]][-1][0])
 
 
 def asked(scene: Scene) -> dict[str, dict[str, Any]]:
     """Return what camrt is asked, by the name of the method that is compared."""
-    clusters = {clustered(k): {"method": "cluster-cam", "clusters": k} for k in scene.clusters}
+    clusters = {clustered(k): {"method": "cluster-cam", "clusters": k, "masking": "image"} for k in scene.clusters}
     return clusters | {name: {"method": name, **settings} for name, settings in SETTINGS.items()}
 
 
