@@ -39,6 +39,11 @@ def workplace(tmp_path_factory):
     shutil.copy(CONVERTED / "keras_residual.onnx", folder / "keras.onnx")
     (folder / "labels.txt").write_text("ant\nbee\ncat\ndog\neel\n")
     shutil.copy(SAMPLES / "heart.png", folder / "photo.png")
+    (folder / "photos").mkdir()
+    for name in ("heart.png", "star.png"):
+        shutil.copy(SAMPLES / name, folder / "photos" / name)
+    (folder / "labels.csv").write_text("file,class\nheart.png,cat\nstar.png,3\n")
+    (folder / "boxes.csv").write_text("file,x0,y0,x1,y1\nheart.png,100,80,300,290\n")
     (folder / "mynet.py").write_text(
         textwrap.dedent(
             """
