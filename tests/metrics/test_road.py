@@ -153,5 +153,5 @@ def test_a_mask_of_another_shape_is_refused():
 
 def test_without_scipy_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.sparse", None)
-    with pytest.raises(MethodUnavailable, match=r"ROAD needs SciPy.*pip install 'camrt\[evaluate\]'"):
+    with pytest.raises(MethodUnavailable, match=r"ROAD needs SciPy.*pip install scipy"):
         impute(noise(0, 3, 4, 4), np.eye(4, dtype=bool))
