@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from tests import graphs
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "models" / "shapes" / "samples"
+CHROMIUM = shutil.which("chromium")
+OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 LABELS = ["ant", "bee, honeybee", "crane", "dog", "crane, hoist"]
 
 
@@ -52,3 +55,15 @@ def real() -> Path:
     if "CAMRT_REAL" not in os.environ:
         pytest.skip("CAMRT_REAL does not name the folder of real models and photos")
     return Path(os.environ["CAMRT_REAL"])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, driven by playwright."""
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield chromium
+        chromium.close()

@@ -23,8 +23,6 @@ from exporters.page import FETCH, write_page
 
 from .conftest import SAMPLES
 
-CHROMIUM = shutil.which("chromium")
-OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 FOUND = """(() => ({
     size: [explanation.photo.height, explanation.photo.width],
     pixels: Array.from(explanation.pixels),
@@ -49,17 +47,6 @@ def folder(tmp_path_factory) -> Path:
     if done.returncode != 0:
         pytest.skip(f"onnxruntime-web cannot be fetched: {done.stderr[-300:]}")
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("chromium is not installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield chromium
-        chromium.close()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
