@@ -2,7 +2,7 @@
 
 Masked images are made on the device: the image goes up, the features come down for the clustering, the image goes up again
 with the maps, and only logits come down.  One session, of score.onnx, serves the image itself and its masked copies, so that
-Cluster-CAM keeps the weights in memory once; the others open on first use.
+what masks images alone keeps the weights in memory once; the others open on first use.
 """
 
 from __future__ import annotations

@@ -51,9 +51,10 @@ class Cascade:
                 other: Explainer | None = None
                 for subject in self.subjects:
                     with suppress(ImageError):  # that photo was told of before
-                        if missing := self._missing(subject, depth):
+                        state = subject.state()
+                        if missing := self._missing(subject, state, depth):
                             other = other or self._opened(randomised(bundle, Path(folder) / "randomised", depth))
-                            self._compare(other, subject, depth, missing)
+                            self._compare(other, subject, state, depth, missing)
                     step()
 
     def _opened(self, folder: Path) -> Explainer:
@@ -62,15 +63,14 @@ class Cascade:
             folder, list(sessions.choice.names), max_masked_batch=engine.max_masked_batch, threads=sessions.threads, cache=False
         )
 
-    def _compare(self, other: Explainer, subject: Subject, depth: int, missing: Sequence[Variant]) -> None:
+    def _compare(self, other: Explainer, subject: Subject, state: str, depth: int, missing: Sequence[Variant]) -> None:
         """Keep how a photo's heatmaps by another explainer correlate with those by this one."""
-        state, scene = subject.state(), scene_of(self.explainer, subject, self.target)
+        scene = scene_of(self.explainer, subject, self.target)
         for variant in missing:
             found = self._correlation(other, scene, variant)
             self.records.add(photo=subject.name, state=state, variant=variant.name, depth=depth, correlation=found)
 
-    def _missing(self, subject: Subject, depth: int) -> list[Variant]:
-        state = subject.state()
+    def _missing(self, subject: Subject, state: str, depth: int) -> list[Variant]:
         of_stage = [line for line in self.records.about(subject.name) if line.get("depth") == depth and line["state"] == state]
         done = {line["variant"] for line in of_stage}
         return [v for v in self.variants if v.name not in done]
