@@ -1,4 +1,4 @@
-"""The answer to a question about a group of images: x → features → maps → outcomes → explanations, with what they took."""
+"""The answer to questions about a group of images: x → features → maps → outcomes → explanations, with what they took."""
 
 from __future__ import annotations
 
@@ -42,11 +42,15 @@ def prepare(image: ImageSource, preprocess: Preprocess, max_pixels: int) -> Prep
     return Prepared(photo, x, where, timings)
 
 
-def answer(engine: Engine, question: Question, images: Sequence[Prepared], turns: Turns | None = None) -> list[Explanation]:
-    """Explain a group of images together."""
+def answer(
+    engine: Engine, questions: Sequence[Question], images: Sequence[Prepared], turns: Turns | None = None
+) -> list[Explanation]:
+    """Explain a group of images together, each by its own question; the questions must be `alike`."""
     started = time.perf_counter()
+    question = questions[0]
     case = Case(engine, np.stack([image.x for image in images]), turns)
-    case.targets, case.versus = question.targets(case.logits), question.versus
+    case.targets = np.concatenate([q.targets(z[None]) for q, z in zip(questions, case.logits, strict=True)])
+    case.versus = question.versus
     maps, codes = signed_maps(case, question.method, question.settings)
     before = {stage: sum(image.timings[stage] for image in images) for stage in images[0].timings}
     total = sum(before.values()) + (time.perf_counter() - started) * 1e3
@@ -67,8 +71,10 @@ def answer(engine: Engine, question: Question, images: Sequence[Prepared], turns
     )
     fallback = ("provider_fallback",) * engine.sessions.fell_back
     return [
-        Explanation(image.photo, targets, mine, image.where, (*notes, *fallback), run)
-        for image, targets, mine, notes in zip(images, _described(case, codes), maps, case.notes, strict=True)
+        Explanation(image.photo, targets, mine, image.where, (*notes, *fallback), run, logits)
+        for image, targets, mine, notes, logits in zip(
+            images, _described(case, codes), maps, case.notes, case.logits, strict=True
+        )
     ]
 
 

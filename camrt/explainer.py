@@ -217,7 +217,7 @@ class Explainer:
         turns = Turns()  # one group's masked images in memory at a time
         stream = Stream(
             take=lambda image: hold_photo(image, self.max_pixels), prepare=self._prepare,
-            answer=lambda ready: answer(self.engine, question, ready, turns), finish=then or (lambda explanation: explanation),
+            answer=lambda ready: answer(self.engine, [question] * len(ready), ready, turns), finish=then or (lambda explanation: explanation),
             leave=turns.end, weigh=lambda ready: ready.photo.pixels.size // 3, together=self._together, most=PIXELS_PER_GROUP,
             workers=WORKERS[self.engine.device], hands=HANDS,
         )  # fmt: skip
@@ -232,7 +232,7 @@ class Explainer:
         return prepare(image, self.manifest.preprocess, self.max_pixels)
 
     def _answer(self, question: Question, images: Sequence[Any]) -> list[Explanation]:
-        return answer(self.engine, question, [self._prepare(image) for image in images])
+        return answer(self.engine, [question] * len(images), [self._prepare(image) for image in images])
 
 
 def _each(images: Any) -> Iterator[Any]:

@@ -145,6 +145,8 @@ class Explanation:
         What happened on the way: "fewer_clusters", "empty_cluster_reseeded", "chunk_halved", "provider_fallback".
     run : Run
         What really ran.
+    logits : ndarray of shape (L,), float32
+        The network's output for the whole image; `camrt info` tells whether it is logits, probabilities or scores.
     """
 
     photo: Photo
@@ -153,6 +155,7 @@ class Explanation:
     geometry: Geometry
     notes: tuple[str, ...]
     run: Run
+    logits: np.ndarray
 
     def __repr__(self) -> str:
         named = ", ".join(f"{t.title} {t.probability:.2f}" for t in self.targets)

@@ -12,7 +12,7 @@ With one, a group is explained after the other, while the photos of the next are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
@@ -149,21 +149,27 @@ class Stream(Generic[Prepared, Result]):
     def _group(self, group: Group, hands: ThreadPoolExecutor) -> list[Future[Any]]:
         """Return the results of one group, on their way through `finish`."""
         ready = [(image, future.result()) for image, future in group]
-        answers = iter(self._answers([(image, found) for image, found in ready if not isinstance(found, Failure)]))
-        results = [(image, found if isinstance(found, Failure) else next(answers)) for image, found in ready]
+        answers = iter(apart(self.answer, [found for _, found in ready if not isinstance(found, Failure)]))
+        results = [(image, _result(found if isinstance(found, Failure) else next(answers), image)) for image, found in ready]
         return [hands.submit(_caught, self.finish, result, image) for image, result in results]
 
-    def _answers(self, ready: list[tuple[Any, Prepared]]) -> list[Any]:
-        """Return the answers; where a whole group does not fit into memory, those of its halves."""
-        if not ready:
-            return []
-        try:
-            return list(self.answer([found for _, found in ready]))
-        except OF_ONE_IMAGE as error:
-            if len(ready) == 1:
-                return [_failure(ready[0][0], error)]
-        half = len(ready) // 2
-        return self._answers(ready[:half]) + self._answers(ready[half:])
+
+def apart(answer: Callable[[list[Prepared]], Sequence[Result]], ready: list[Prepared]) -> list[Result | CamrtError]:
+    """Return the answers; where a whole group cannot be answered those of its halves, and for one image alone its error."""
+    if not ready:
+        return []
+    try:
+        return list(answer(ready))
+    except OF_ONE_IMAGE as error:
+        if len(ready) == 1:
+            return [error]
+    half = len(ready) // 2
+    return apart(answer, ready[:half]) + apart(answer, ready[half:])
+
+
+def _result(found: Any, image: Any) -> Any:
+    """Return what was found, an error as the failure of its image."""
+    return _failure(image, found) if isinstance(found, CamrtError) else found
 
 
 def _caught(call: Callable[[Any], Any], value: Any, image: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 
 class Stopped(Exception):
@@ -10,24 +11,35 @@ class Stopped(Exception):
 
 
 class Turns:
-    """A lock whose holders, and those who wait for it, can be told to stop."""
+    """A lock whose holders, and those who wait for it, can be told to stop.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    Parameters
+    ----------
+    lock : Lock, optional
+        Shared with others who use the same device; by default one of its own.
+    wanted : callable, optional
+        Whether somebody still waits for the result; by default somebody does until `end`.
+    """
+
+    def __init__(self, lock: threading.Lock | None = None, wanted: Callable[[], bool] = lambda: True) -> None:
+        self._lock = lock or threading.Lock()
+        self._wanted = wanted
         self._ended = False
 
     def __enter__(self) -> None:
         self._lock.acquire()
-        if self._ended:
+        try:
+            self.go_on()
+        except Stopped:
             self._lock.release()
-            raise Stopped
+            raise
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
     def go_on(self) -> None:
         """Raise `Stopped` where all is to end."""
-        if self._ended:
+        if self._ended or not self._wanted():
             raise Stopped
 
     def end(self) -> None:

@@ -149,7 +149,7 @@ def test_a_file_in_the_folders_place_is_an_error(explanation, tmp_path):
 
 def test_a_probability_that_is_not_a_number_is_null_in_json(explanation):
     target = Target(1, "x", float("nan"), Outcome.NOT_FINITE)
-    other = Explanation(explanation.photo, (target,), explanation.maps[:1], explanation.geometry, (), explanation.run)
+    other = Explanation(explanation.photo, (target,), explanation.maps[:1], explanation.geometry, (), explanation.run, explanation.logits)
     assert json.loads(json.dumps(other.to_json(), allow_nan=False))["targets"][0]["probability"] is None
 
 
