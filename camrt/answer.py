@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,10 @@ class Prepared:
     x: np.ndarray
     where: Geometry
     timings: Mapping[str, float]
+
+    def after(self, **timings: float) -> Prepared:
+        """Return the same image, on which more milliseconds were spent."""
+        return replace(self, timings={**self.timings, **timings})
 
 
 def prepare(image: ImageSource, preprocess: Preprocess, max_pixels: int) -> Prepared:
@@ -76,6 +80,11 @@ def answer(
             images, _described(case, codes), maps, case.notes, case.logits, strict=True
         )
     ]
+
+
+def predict(engine: Engine, images: Sequence[Prepared], turns: Turns | None = None) -> np.ndarray:
+    """Return the logits (N, L) of a group of images, unexplained."""
+    return Case(engine, np.stack([image.x for image in images]), turns).logits
 
 
 def signed_maps(case: Case, method: Method, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

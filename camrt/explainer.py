@@ -156,7 +156,7 @@ class Explainer:
         question = read_question(self.manifest, method, parameters, target=target, targets=targets, top=top, versus=versus)
         if not isinstance(image, list | tuple):
             return self._answer(question, [image])[0]
-        together = self._together  # of now: where the device's memory is full, it falls on the way
+        together = self.together  # of now: where the device's memory is full, it falls on the way
         groups = (image[i : i + together] for i in range(0, len(image), together))
         return [explanation for group in groups for explanation in self._answer(question, group)]
 
@@ -216,23 +216,24 @@ class Explainer:
             raise ParameterError(f"then must be a function of an explanation, got {then!r}.")
         turns = Turns()  # one group's masked images in memory at a time
         stream = Stream(
-            take=lambda image: hold_photo(image, self.max_pixels), prepare=self._prepare,
+            take=lambda image: hold_photo(image, self.max_pixels), prepare=self.prepare,
             answer=lambda ready: answer(self.engine, [question] * len(ready), ready, turns), finish=then or (lambda explanation: explanation),
-            leave=turns.end, weigh=lambda ready: ready.photo.pixels.size // 3, together=self._together, most=PIXELS_PER_GROUP,
+            leave=turns.end, weigh=lambda ready: ready.photo.pixels.size // 3, together=self.together, most=PIXELS_PER_GROUP,
             workers=WORKERS[self.engine.device], hands=HANDS,
         )  # fmt: skip
         return stream.run(source)
 
     @property
-    def _together(self) -> int:
+    def together(self) -> int:
         """Return how many images go through the network together."""
         return min(IMAGES_PER_GROUP, self.engine.max_masked_batch)
 
-    def _prepare(self, image: Any) -> Prepared:
+    def prepare(self, image: ImageSource) -> Prepared:
+        """Decode an image, and bring it into the form in which the network takes it."""
         return prepare(image, self.manifest.preprocess, self.max_pixels)
 
     def _answer(self, question: Question, images: Sequence[Any]) -> list[Explanation]:
-        return answer(self.engine, [question] * len(images), [self._prepare(image) for image in images])
+        return answer(self.engine, [question] * len(images), [self.prepare(image) for image in images])
 
 
 def _each(images: Any) -> Iterator[Any]:

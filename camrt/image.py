@@ -111,6 +111,23 @@ def preprocess_photo(pixels: np.ndarray, preprocess: Preprocess) -> tuple[np.nda
     return x, where
 
 
+def pixels_of(x: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray, Geometry]:
+    """Return the photo that a network's input shows, (H, W, 3) uint8 RGB, and its geometry: the whole of it.
+
+    Parameters
+    ----------
+    x : ndarray of shape (C, H, W), float32
+        Values beyond black and white are clipped.
+    """
+    gain, offset = pixel_gain(preprocess)
+    with np.errstate(invalid="ignore", over="ignore"):
+        planes = np.nan_to_num((x - offset[:, None, None]) / gain[:, None, None])
+    planes = planes[::-1] if preprocess.color == "bgr" else planes
+    pixels = np.rint(np.clip(planes, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+    size = (x.shape[1], x.shape[2])
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*size, 3))), Geometry(size, size, 0, 0, size)
+
+
 def pixel_gain(preprocess: Preprocess) -> tuple[np.ndarray, np.ndarray]:
     """Return gain and offset (C,), float32, of every channel: x = pixel · gain + offset."""
     gain = preprocess.scale / np.array(preprocess.std)

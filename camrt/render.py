@@ -54,7 +54,7 @@ def colors(heatmap: np.ndarray, colormap: str = "turbo") -> np.ndarray:
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """Return an RGB image (H, W, 3) uint8 as PNG."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))
-    assert done, "OpenCV encodes every 8-bit RGB image as PNG"
+    """Return an image as PNG: RGB (H, W, 3) or grey (H, W), uint8."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels)
+    assert done, "OpenCV encodes every 8-bit image as PNG"
     return data.tobytes()

@@ -1,0 +1,104 @@
+"""What the plain face answers, as OpenAPI describes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    error: str = Field(examples=["shapes has no class 'hart'. Did you mean 'heart'?"])
+
+
+class Class(BaseModel):
+    """A class of the network; `probability` is null where the network gave no finite scores."""
+
+    index: int = Field(examples=[6])
+    label: str = Field(examples=["heart"])
+    probability: float | None = Field(examples=[0.98])
+
+
+class Other(BaseModel):
+    """The class against which another is explained."""
+
+    index: int
+    label: str
+
+
+class Explained(Class):
+    """A class that was explained; `picture` is a PNG in base64, as `image` asked for."""
+
+    outcome: str = Field(description="ok, flat_map, no_positive_evidence or not_finite", examples=["ok"])
+    versus: Other | None = None
+    picture: str | None = Field(None, examples=["iVBORw0KGgo…"])
+
+
+class BundleName(BaseModel):
+    """Which bundle answered, and the SHA-256 of its bundle.json."""
+
+    name: str = Field(examples=["shapes"])
+    sha256: str
+
+
+class Answer(BaseModel):
+    """What the network names, and where it looked."""
+
+    model: str = Field(examples=["shapes"])
+    photo: str | None = Field(
+        None, description="The photo's name in further questions, `?photo=`, while the server remembers it", examples=["x9Q…"]
+    )
+    width: int
+    height: int
+    prediction: list[Class] = Field(description="The five most probable classes")
+    targets: list[Explained]
+    notes: list[str] = Field(description="fewer_clusters, empty_cluster_reseeded, chunk_halved, provider_fallback")
+    method: str = Field(examples=["cluster-cam"])
+    parameters: dict[str, bool | int | float | str]
+    passes: int = Field(description="Forward passes of the network that the image took", examples=[11])
+    tail_passes: int
+    backward_passes: int
+    milliseconds: dict[str, float] = Field(examples=[{"decode": 2.1, "queue": 0.3, "forward": 1.5, "masked": 9.2, "total": 14.0}])
+    provider: str = Field(examples=["cpu"])
+    versions: dict[str, str]
+    bundle: BundleName
+
+
+class ModelAnswer(BaseModel):
+    """A model of this server."""
+
+    name: str
+    state: str = Field(description="ready, loading, failing or unloaded")
+    classes: int | None = None
+    labels: list[str] = []
+    input: list[int] = Field([], description="Channels, height and width of the network's input")
+    layer: str | None = None
+    methods: list[str] = Field([], description="Those that can be asked of it here")
+    provider: str | None = None
+    sha256: str | None = None
+
+
+class ParameterAnswer(BaseModel):
+    """A parameter of a method."""
+
+    default: bool | int | float | str
+    allowed: str = Field(examples=["a whole number from 1 to 4096 or auto"])
+    choices: list[str]
+    help: str
+
+
+class MethodAnswer(BaseModel):
+    """A method that this server offers."""
+
+    name: str
+    passes: str = Field(description="What an image costs")
+    citation: str
+    needs: list[str]
+    parameters: dict[str, ParameterAnswer]
+
+
+def explanation_answer(told: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return what `Explanation.to_json` tells, as far as a client may know it, with more beside it."""
+    return {name: told[name] for name in told if name in Answer.model_fields} | more

@@ -1,0 +1,142 @@
+"""A model: one bundle, whether it can answer now, and its groups of images explained together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from camrt.answer import answer, predict
+from camrt.errors import CamrtError, MethodUnavailable, ParameterError
+from camrt.explainer import DEFAULT_METHOD, Explainer
+from camrt.photo import Photo
+from camrt.question import read_question
+from camrt.server.work import Work
+from camrt.stream import OF_ONE_IMAGE, apart
+from camrt.turns import Stopped, Turns
+
+log = logging.getLogger("camrt.server")
+
+OF_USER = (ParameterError, MethodUnavailable)  # what only shows on features, and is no failure of the model
+
+
+class State(StrEnum):
+    """Whether a model can answer."""
+
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    FAILING = "failing"  # its graphs failed when they were last run
+
+
+class Model:
+    """A bundle that is served.
+
+    Parameters
+    ----------
+    name : str
+        How requests name it.
+    open : callable
+        → its Explainer.
+    device : Lock
+        Held while the network computes, by all models together.
+
+    Attributes
+    ----------
+    state : State
+    reason : str
+        Why it is not ready.
+    """
+
+    def __init__(self, name: str, open: Callable[[], Explainer], device: threading.Lock):
+        self.name, self._open, self._device = name, open, device
+        self.state, self.reason = State.UNLOADED, "it was not loaded"
+        self._explainer: Explainer | None = None
+
+    @property
+    def explainer(self) -> Explainer:
+        """The loaded bundle's."""
+        assert self._explainer is not None, "only asked of a model that is loaded"
+        return self._explainer
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is an explainer; it may be failing."""
+        return self._explainer is not None
+
+    @property
+    def together(self) -> int:
+        """How many images share a batch."""
+        return self.explainer.together
+
+    def load(self) -> None:
+        """Open the bundle, and run it once in every size of batch that there will be, so that no request waits for that.
+
+        Raises
+        ------
+        CamrtError
+            It cannot be opened or does not run.
+        """
+        self.state, self.reason = State.LOADING, "it is being loaded"
+        try:
+            self._explainer = self._explainer or self._open()
+            self.probe(range(1, self.together + 1))
+        except BaseException as error:
+            self.state, self.reason, self._explainer = State.UNLOADED, str(error), None
+            raise
+
+    def unload(self) -> None:
+        """Let go of the bundle; work that has begun ends with it."""
+        self.state, self.reason, self._explainer = State.UNLOADED, "it was unloaded", None
+
+    def probe(self, sizes: Sequence[int] = (1,)) -> None:
+        """Explain noise by the default method, and be ready if that goes well."""
+        explainer = self.explainer
+        size = explainer.manifest.preprocess.size
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        question = read_question(explainer.manifest, DEFAULT_METHOD, {})
+        for count in sizes:
+            images = [explainer.prepare(Photo(noise))] * count
+            answer(explainer.engine, [question] * count, images, Turns(self._device))
+        self._went_well()
+
+    def answers(self, group: Sequence[Work]) -> list[Any]:
+        """Return, for each work of a group of alike ones, its answer or the error that it met; runs in a worker's thread."""
+        explainer, question = self._explainer, group[0].question
+        if explainer is None:
+            return [CamrtError(f"{self.name} was unloaded.")] * len(group)
+        turns = Turns(self._device, lambda: any(work.wanted for work in group))
+        started = time.perf_counter()
+
+        def answered(works: list[Work]) -> Sequence[Any]:
+            images = [work.image.after(queue=(started - work.arrived) * 1e3) for work in works]
+            if question is None:
+                return list(predict(explainer.engine, images, turns))
+            return answer(explainer.engine, [work.question for work in works if work.question], images, turns)
+
+        try:
+            found = apart(answered, list(group))
+        except Stopped:
+            return [None] * len(group)  # nobody is there to read it
+        except OF_USER as error:
+            return [error] * len(group)
+        except Exception as error:
+            self._failed(error)
+            return [error] * len(group)
+        if not all(isinstance(one, OF_ONE_IMAGE) for one in found):
+            self._went_well()
+        return found
+
+    def _went_well(self) -> None:
+        if self._explainer is not None:
+            self.state, self.reason = State.READY, ""
+
+    def _failed(self, error: Exception) -> None:
+        log.error("model_failed", extra={"model": self.name}, exc_info=error)
+        if self._explainer is not None:
+            self.state, self.reason = State.FAILING, "its graphs failed; the log says why"

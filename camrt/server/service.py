@@ -1,0 +1,186 @@
+"""The service behind both faces: photos in, explanations out, within the server's limits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from camrt.answer import Prepared
+from camrt.explainer import HANDS, WORKERS, Explainer
+from camrt.explanation import Explanation
+from camrt.header import read_header
+from camrt.image import pixels_of
+from camrt.photo import Photo, check_size
+from camrt.question import Question, read_question
+from camrt.server.budget import Budget
+from camrt.server.counters import Counters
+from camrt.server.dispatcher import Dispatcher
+from camrt.server.errors import Refusal
+from camrt.server.kept import Kept
+from camrt.server.model import Model
+from camrt.server.models import Models
+from camrt.server.options import Options
+
+GRACE = 30.0  # seconds beyond a request's time after which a group that still runs means that the engine is stuck
+BOUNDED = {"clusters": "max_clusters", "groups": "max_clusters", "masks": "max_masks"}
+
+Result = TypeVar("Result")
+Source = bytes | np.ndarray  # an encoded photo, pixels (H, W, 3) uint8, or the network's input (C, H, W) float32
+
+
+class Service:
+    """One set of sessions, one line and one set of budgets, for all requests.
+
+    Parameters
+    ----------
+    opened : mapping of str to callable
+        Models by name, each with what opens its Explainer; the first is that of requests which name none.
+    options : Options
+    """
+
+    def __init__(self, opened: Mapping[str, Callable[[], Explainer]], options: Options):
+        device = threading.Lock()
+        self.options = options
+        self.models = Models([Model(name, make, device) for name, make in opened.items()])
+        self.counters = Counters()
+        self.uploads, self.decoded = Budget(options.max_uploads), Budget(options.max_decoded)
+        self.kept = Kept(options.kept_photos)
+        self.hands = ThreadPoolExecutor(HANDS + 1, "camrt-photos")
+        self._dispatcher: Dispatcher | None = None
+        self._reviving: asyncio.Task[None] | None = None
+        self.closing = False
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The workers; from the start on."""
+        assert self._dispatcher is not None, "a service is started before it is asked"
+        return self._dispatcher
+
+    def load(self) -> None:
+        """Load every model.
+
+        Raises
+        ------
+        CamrtError
+            One cannot be opened.
+        """
+        for model in self.models:
+            model.load()
+
+    async def start(self) -> None:
+        """Let the workers begin; models have been loaded."""
+        device = self.models.named(None).explainer.engine.device
+        workers = self.options.workers or WORKERS[device]
+        self._dispatcher = Dispatcher(
+            workers, self.options.delay, self.options.timeout + GRACE, self.counters.group.observe
+        )
+        self.dispatcher.start()
+        self._reviving = asyncio.create_task(self.models.revive(self.hands))
+        self.counters.gauge("queue_images", "Images that wait for a worker.", lambda: self.dispatcher.waiting)
+        self.counters.gauge("upload_bytes", "Bytes of bodies that are held.", lambda: self.uploads.used)
+        self.counters.gauge("decoded_bytes", "Bytes of decoded photos that are held.", lambda: self.decoded.used)
+        self.counters.gauge("ready", "1 where every model that is loaded can answer.", lambda: float(self.ready))
+
+    async def stop(self) -> None:
+        """End; requests have been answered by then."""
+        self.closing = True
+        if self._reviving:
+            self._reviving.cancel()
+        if self._dispatcher:
+            await self._dispatcher.stop()
+        self.hands.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be answered."""
+        return not self.closing and self._dispatcher is not None and self.dispatcher.alive and self.models.ready
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a client that was sent away may try again."""
+        return self._dispatcher.patience if self._dispatcher else 1.0
+
+    def question(self, model: Model, method: str, parameters: Mapping[str, Any], **classes: Any) -> Question:
+        """Return a checked question that this server allows.
+
+        Raises
+        ------
+        ParameterError, UnknownMethod, UnknownTarget, MethodUnavailable
+            As `Explainer.explain`.
+        Refusal
+            422: it is more than the server allows.
+        """
+        question = read_question(model.explainer.manifest, method, parameters, **classes)
+        name, options = question.method.name, self.options
+        if name not in options.methods:
+            raise Refusal(422, f"This server does not offer {name}. It offers: {', '.join(options.methods)}.")
+        count = len(question.classes) if isinstance(question.classes, list) else question.classes
+        if count > options.max_targets:
+            raise Refusal(422, f"At most {options.max_targets} classes can be asked for at once, got {count}.")
+        for parameter, limit in BOUNDED.items():
+            value, most = question.settings.get(parameter, 0), getattr(options, limit)
+            if not isinstance(value, str) and value > most:
+                raise Refusal(422, f"{parameter} may be at most {most} on this server, got {value}.")
+        return question
+
+    @asynccontextmanager
+    async def prepared(self, model: Model, sources: Sequence[Source]) -> AsyncIterator[list[Prepared]]:
+        """Decode and preprocess images, and hold their room in the budget meanwhile.
+
+        Raises
+        ------
+        ImageError
+            An image cannot be read.
+        """
+        weight = sum(self._weigh(source) for source in sources)
+        async with self.decoded.taken(weight):
+            prepare = _prepare_with(model.explainer, self.options.max_pixels)
+            yield await asyncio.gather(*(self.in_hands(prepare, source) for source in sources))
+
+    def _weigh(self, source: Source) -> int:
+        """Return the bytes of an image, decoded."""
+        if isinstance(source, np.ndarray):
+            return source.nbytes
+        header = read_header(source, "the image")
+        check_size(header.height, header.width, "the image", self.options.max_pixels)
+        return 3 * header.height * header.width
+
+    async def explain(self, model: Model, questions: Sequence[Question], images: Sequence[Prepared]) -> list[Explanation]:
+        """Return the explanations of images, each by its question."""
+        return await self._together([self.dispatcher.submit(model, q, i) for q, i in zip(questions, images, strict=True)])
+
+    async def predict(self, model: Model, images: Sequence[Prepared]) -> np.ndarray:
+        """Return the logits (N, L) of images."""
+        return np.stack(await self._together([self.dispatcher.submit(model, None, image) for image in images]))
+
+    @staticmethod
+    async def _together(asked: Sequence[Any]) -> list[Any]:
+        """Return all answers; where one fails the others are no longer wanted."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in asked]
+        return [task.result() for task in tasks]
+
+    async def in_hands(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Return what a function gives that runs in one of the threads for photos."""
+        return await asyncio.get_running_loop().run_in_executor(self.hands, work, *arguments)
+
+
+def _prepare_with(explainer: Explainer, max_pixels: int) -> Callable[[Source], Prepared]:
+    preprocess = explainer.manifest.preprocess
+
+    def prepare(source: Source) -> Prepared:
+        if isinstance(source, np.ndarray) and source.dtype == np.float32:
+            started = time.perf_counter()
+            pixels, where = pixels_of(source, preprocess)
+            spent = (time.perf_counter() - started) * 1e3
+            return Prepared(Photo(pixels), source, where, {"decode": 0.0, "preprocess": spent})
+        return explainer.prepare(source)
+
+    return prepare
