@@ -123,10 +123,10 @@ def test_images_with_fewer_clusters_are_not_changed_by_their_company(shapes, mer
 def test_the_run_says_what_really_ran(tiny, pixels):
     run = tiny.explain(pixels, clusters=3, merge="evidence").run
     assert (run.method, run.passes, run.masked_batch, run.provider) == ("cluster-cam", 4, 3, "cpu")
-    assert (run.tail_passes, run.backward_passes) == (3, 0)
+    assert (run.tail_passes, run.backward_passes) == (9, 0)  # of 12 feature maps 9 are distinct
     assert run.parameters == {
         "clusters": 3, "merge": "evidence", "clustering": "kmeans", "metric": "euclidean", "baseline": "black",
-        "score": "probability", "masking": "both", "seed": 0,
+        "score": "probability", "masking": "both", "tail_clusters": 40, "seed": 0,
     }  # fmt: skip
     assert set(run.timings) == {"decode", "preprocess", "forward", "cluster", "masked", "tail", "merge", "total"}
     assert sum(ms for stage, ms in run.timings.items() if stage != "total") <= run.timings["total"]

@@ -16,12 +16,14 @@ authors published no code, so three readings are offered, each a weighted sum Σ
 With masking="features", which is camrt's and not the paper's, a cluster is taken out of the features instead and only the tail
 runs: s_k is the loss l_k, how far the score of the class falls without cluster k, and s_0 = 0.
 
-With masking="both", camrt's too, a cluster is asked about twice: what the class gains where nothing else is seen, and what it
-loses where all else is.  Clusters without which it gains are scissors.  Losses are of log-odds, as a probability next to 1
-hardly falls.  Each answer is a share of the whole, and each map has the mean 1, so that a wide one says no more than a
-narrow one:
+With masking="both", camrt's too, the network is asked from two sides: what the class gains where only a cluster is seen, and
+what it loses where all is seen but a cluster of a second, finer clustering into J, which costs passes of the tail alone.
+Losses are of log-odds, as a probability next to 1 hardly falls, and clusters without which the class gains are scissors.
+Maps have the mean 1, so that a wide one says no more than a narrow one.  A place counts by the geometric mean, where the
+class both gains and loses by it, softened by δ, so that the last bit of a zero does not show:
 
-    heatmap from Σ_k (w_k / Σ_j |w_j| + l_k / Σ_j |l_j|) m_k / mean m_k
+    G = Σ_k w_k / Σ|w| · m_k / mean m_k        L = Σ_j l_j / Σ|l| · m_j / mean m_j
+    heatmap from √((ReLU(G) + δ)(ReLU(L) + δ)) − δ
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 MERGES = ("positive", "evidence", "extremes")
 MASKINGS = ("both", "image", "features")
+SOFT = 0.1  # δ, of maps whose mean is 1
 SPREAD, GOLDEN = 0.01, (5**0.5 - 1) / 2  # of the cells' weights; multiples of the golden ratio fill [0, 1) evenly
 
 
@@ -170,9 +173,8 @@ def cluster_cam(
     size: tuple[int, int],
     merge: str = "positive",
     counts: np.ndarray | None = None,
-    losses: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the signed map Σ_k w_k m_k at feature resolution; with losses, that of both maskings.
+    """Return the signed map Σ_k w_k m_k at feature resolution.
 
     Parameters
     ----------
@@ -187,31 +189,56 @@ def cluster_cam(
     merge : {"positive", "evidence", "extremes"}
     counts : ndarray of shape (N,), int, optional
         How many clusters each image has; by default K.
-    losses : ndarray of shape (N, K, T), optional
-        l_k of every target; 0 for a cluster that there is not.
 
     Returns
     -------
     ndarray of shape (N, T, h, w), float32
     """
-    weights, masks = cluster_weights(scores, baseline, merge, counts), normalise(maps, size)
-    if losses is not None:
-        weights = _shares(weights) + _shares(losses)
-        mean = masks.mean(axis=(2, 3), keepdims=True)
-        masks = masks / np.where(mean > 0, mean, 1)
-    return np.asarray(np.einsum("nkt,nkhw->nthw", weights, masks), np.float32)
+    weights = cluster_weights(scores, baseline, merge, counts)
+    return np.asarray(np.einsum("nkt,nkhw->nthw", weights, normalise(maps, size)), np.float32)
 
 
-def _shares(values: np.ndarray) -> np.ndarray:
-    """Return values (N, K, T) as shares of the sum of their sizes; zeros where that is 0."""
-    total = np.abs(values).sum(axis=1, keepdims=True)
-    return np.asarray(values / np.where(total == 0, 1, total))
+def agreement(gains: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Return the map of both maskings, √((ReLU(G) + δ)(ReLU(L) + δ)) − δ: 0 where neither speaks for the class.
+
+    Parameters
+    ----------
+    gains, losses : ndarray of shape (N, T, h, w)
+        G and L, as `shared_map` gives them.
+
+    Returns
+    -------
+    ndarray of shape (N, T, h, w), float32
+    """
+    both = np.sqrt((np.maximum(gains, 0) + SOFT) * (np.maximum(losses, 0) + SOFT)) - SOFT
+    return np.asarray(both, np.float32)
+
+
+def shared_map(maps: np.ndarray, weights: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return Σ_k w_k / Σ|w| · m_k / mean m_k.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (N, K, h, w)
+        Mean feature map of every cluster.
+    weights : ndarray of shape (N, K, T)
+    size : (int, int)
+        As in `cluster_cam`.
+
+    Returns
+    -------
+    ndarray of shape (N, T, h, w)
+    """
+    masks, total = normalise(maps, size), np.abs(weights).sum(axis=1, keepdims=True)
+    mean = masks.mean(axis=(2, 3), keepdims=True)
+    shares = weights / np.where(total == 0, 1, total)
+    return np.asarray(np.einsum("nkt,nkhw->nthw", shares, masks / np.where(mean > 0, mean, 1)))
 
 
 @method(
     "cluster-cam",
     needs=(MASKED_IMAGES, TAIL),
-    passes="1 + K + K of the tail (baseline=blur: one more; masking=image: 1 + K; masking=features: 1 + K of the tail)",
+    passes="1 + K + J of the tail (baseline=blur: one more; masking=image: 1 + K; masking=features: 1 + K of the tail)",
     citation="Feng et al., Neural Networks 178, 2024, 106473 (arXiv 2302.01642)",
     parameters={
         "clusters": Parameter(
@@ -224,6 +251,9 @@ def _shares(values: np.ndarray) -> np.ndarray:
         "score": SCORE,
         "masking": Parameter(
             "both", "mask the image with the clusters, as the paper does, take them out of the features, or both", MASKINGS
+        ),
+        "tail_clusters": Parameter(
+            40, "J, of masking=both: into how many clusters the features are cut that are taken out of them", least=1, most=4096
         ),
         "seed": SEED,
     },
@@ -238,6 +268,7 @@ def run(
     baseline: str,
     score: str,
     masking: str,
+    tail_clusters: int,
     seed: int,
 ) -> np.ndarray:
     """Return the signed maps (N, T, h, w) of a case."""
@@ -248,19 +279,23 @@ def run(
     with case.stage("cluster"):
         found = cluster_maps(case.features, clusters, clustering=clustering, metric=metric, seed=seed)
     case.note(found.notes)
-    count = found.maps.shape[1]
     if masking == "features":
-        losses = _losses(case, found.labels, count, score)
+        losses = _losses(case, found, score)
         return cluster_cam(found.maps, losses, np.zeros_like(losses[:, 0]), case.size, merge, found.counts)
+    count = found.maps.shape[1]
     scores, blank = case.masked_scores(lambda start, stop: found.maps[:, start:stop], count, baseline=baseline, score=score)
-    odds = "log-odds" if score == "probability" else score
-    lost = _losses(case, found.labels, count, odds) if masking == "both" else None
-    return cluster_cam(found.maps, scores, blank, case.size, merge, found.counts, lost)
+    if masking == "image":
+        return cluster_cam(found.maps, scores, blank, case.size, merge, found.counts)
+    gains = shared_map(found.maps, cluster_weights(scores, blank, merge, found.counts), case.size)
+    with case.stage("cluster"):
+        finer = cluster_maps(case.features, tail_clusters, clustering=clustering, metric=metric, seed=seed)
+    losses = _losses(case, finer, "log-odds" if score == "probability" else score)
+    return agreement(gains, shared_map(finer.maps, losses, case.size))
 
 
-def _losses(case: Case, labels: np.ndarray, count: int, score: str) -> np.ndarray:
+def _losses(case: Case, found: ClusterMaps, score: str) -> np.ndarray:
     """Return l_k of every target (N, K, T): how far its score falls without each cluster's features."""
-    clusters_of = labels[:, None]
+    clusters_of, count = found.labels[:, None], found.maps.shape[1]
 
     def without(start: int, stop: int) -> np.ndarray:
         kept = np.asarray(clusters_of != np.arange(start, stop)[:, None], np.float32)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from camrt.errors import ParameterError
+from camrt.methods.cluster_cam import SOFT
 from camrt.methods.group_cam import DENOISE
 from camrt.methods.xgrad_cam import EPSILON
 from exporters.emitter import Emitter
 from exporters.fusion.arithmetic import BOOL, FLOAT, INT64, cut_last, length, relu, reshape, shape_of, unsqueeze
-from exporters.fusion.kmeans import kmeans
+from exporters.fusion.kmeans import Clusters, kmeans
 from exporters.fusion.maps import normalised, scaled, upsample, window
 from exporters.fusion.network import Blend, Edits, Network, Prediction
 from exporters.fusion.pixels import blurred
@@ -72,24 +73,31 @@ def _only(name: str, value: str, *allowed: str) -> None:
 @fused("cluster-cam")
 def cluster_cam(
     op: Emitter, network: Network, image: str, *, clusters: int | str, merge: str, clustering: str, metric: str, baseline: str,
-    score: str, masking: str, seed: int,
+    score: str, masking: str, tail_clusters: int, seed: int,
 ) -> Explained:  # fmt: skip
     """Emit Σ_k w_k m_k, w_k by what the network says to the image masked with m_k, or to the features without S_k, or both."""
     _only("clustering", clustering, "kmeans")
     if clusters == "auto":
         raise ParameterError("clusters='auto' cannot be compiled: K is fixed in a graph. Give a number, such as clusters=10.")
-    count = min(int(clusters), network.channels)
+    count, finer = (min(int(k), network.channels) for k in (clusters, tail_clusters))
     shown = count + (masking != "features" and baseline == "blur")
+    times = -(-finer // shown)  # edited features for each masked image
+
+    def clustered(op: Emitter, seen: Prediction, clusters: int) -> tuple[Clusters, str]:
+        points, cells = reshape(op, seen.features, 0, 0, -1), int(np.prod(network.cells))
+        found = kmeans(op, points, clusters, seed=seed, channels=network.channels, cells=cells, metric=metric)
+        return found, normalised(op, reshape(op, found.maps, 0, 0, *network.cells), network.window)
 
     def plan(op: Emitter, seen: Prediction) -> list[str]:
-        points = reshape(op, seen.features, 0, 0, -1)
-        found = kmeans(
-            op, points, int(clusters), seed=seed, channels=network.channels, cells=int(np.prod(network.cells)), metric=metric
-        )  # fmt: skip
-        maps = normalised(op, reshape(op, found.maps, 0, 0, *network.cells), network.window)
-        asked = [] if masking == "features" else [_with_blank(op, maps) if baseline == "blur" else maps]
-        asked += [] if masking == "image" else [_all_but(op, found.labels, shown)]
-        return [*asked, maps, found.real, found.labels]
+        found, maps = clustered(op, seen, int(clusters))
+        kept = [maps, found.real, found.labels]
+        if masking == "features":
+            return [_all_but(op, found.labels, shown), *kept]
+        asked = _with_blank(op, maps) if baseline == "blur" else maps
+        if masking == "image":
+            return [asked, *kept]
+        parts, their_maps = clustered(op, seen, tail_clusters)
+        return [asked, _all_but(op, parts.labels, times * shown), *kept, their_maps, parts.real]
 
     dtypes = [FLOAT, BOOL, INT64]
     if masking == "features":
@@ -99,18 +107,18 @@ def cluster_cam(
         weights = _cluster_weights(op, losses, op.number(0), merge, real, count)
         return Explained(answers.seen, _weighted_sum(op, weights, maps, network), answers.scores, labels)
     odds = "log-odds" if score == "probability" else score
-    edits, dtypes = (None, dtypes) if masking == "image" else (Edits(_edited, odds), [FLOAT, *dtypes])
+    edits, dtypes = (None, dtypes) if masking == "image" else (Edits(_edited, odds, times), [FLOAT, *dtypes, FLOAT, BOOL])
     answers = network.masked_scores(op, image, plan, _masked(op, network, image, baseline), shown, dtypes, score, edits)
     scores, blank = _split_baseline(op, network, answers.scores, answers.seen, baseline, score)
-    *_, maps, real, labels = answers.kept
+    maps, real, labels = answers.kept[1 if edits is None else 2 :][:3]
     weights = _cluster_weights(op, scores, blank, merge, real, count)
-    if answers.edited is not None:
-        edited = cut_last(op, answers.edited, 1)[0] if baseline == "blur" else answers.edited
-        losses = _losses(op, network, answers.seen, edited, real, odds)
-        weights = op.Add(_shares(op, weights), _shares(op, losses))
-        mean = op.reduce("ReduceMean", maps, 2, 3)
-        maps = op.Div(maps, op.Where(op.Greater(mean, op.number(0)), mean, op.number(1)))
-    return Explained(answers.seen, _weighted_sum(op, weights, maps, network), scores, labels)
+    if answers.edited is None:
+        return Explained(answers.seen, _weighted_sum(op, weights, maps, network), scores, labels)
+    *_, their_maps, they = answers.kept
+    edited = op.Slice(answers.edited, op.constant([0]), op.constant([finer]), op.constant([1]))
+    losses = _losses(op, network, answers.seen, edited, they, odds)
+    signed = _agreement(op, _shared_map(op, weights, maps, network), _shared_map(op, losses, their_maps, network))
+    return Explained(answers.seen, signed, scores, labels)
 
 
 def _losses(op: Emitter, network: Network, seen: Prediction, edited: str, real: str, score: str) -> str:
@@ -119,10 +127,18 @@ def _losses(op: Emitter, network: Network, seen: Prediction, edited: str, real: 
     return op.Where(real, op.Sub(whole, edited), op.number(0))
 
 
-def _shares(op: Emitter, values: str) -> str:
-    """Return values (N, K, T) as shares of the sum of their sizes; zeros where that is 0."""
-    total = op.reduce("ReduceSum", op.Abs(values), 1)
-    return op.Div(values, op.Where(op.Equal(total, op.number(0)), op.number(1), total))
+def _shared_map(op: Emitter, weights: str, maps: str, network: Network) -> str:
+    """Return Σ_k w_k / Σ|w| · m_k / mean m_k (N, T, h, w)."""
+    total, mean = op.reduce("ReduceSum", op.Abs(weights), 1), op.reduce("ReduceMean", maps, 2, 3)
+    shares = op.Div(weights, op.Where(op.Equal(total, op.number(0)), op.number(1), total))
+    even = op.Div(maps, op.Where(op.Greater(mean, op.number(0)), mean, op.number(1)))
+    return _weighted_sum(op, shares, even, network)
+
+
+def _agreement(op: Emitter, gains: str, losses: str) -> str:
+    """Return √((ReLU(G) + δ)(ReLU(L) + δ)) − δ (N, T, h, w)."""
+    softened = [op.Add(relu(op, side), op.number(SOFT)) for side in (gains, losses)]
+    return op.Sub(op.Sqrt(op.Mul(*softened)), op.number(SOFT))
 
 
 def _cluster_weights(op: Emitter, scores: str, blank: str, merge: str, real: str, count: int) -> str:

@@ -69,10 +69,13 @@ class Edits:
         Features (N, C, h, w), k of what the plan names second (N, k, …) → edited features (N, k, C, h, w).
     score : {"probability", "logit", "log-odds"}
         What is kept of what the tail says.
+    times : int
+        How many of them there are for each masked image.
     """
 
     blend: Blend
     score: str
+    times: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Answers:
     scores : str
         (N, M, T)
     edited : str or None
-        (N, M, T) of the edited features, where there were any.
+        (N, M · times, T) of the edited features, where there were any.
     """
 
     seen: Prediction
@@ -125,7 +128,8 @@ class Network:
         # DequantizeLinear and QuantizeLinear with another input ONNX Runtime 1.31 ends the process.
         tails = [part.graph for name, part in self.parts.items() if name == "tail"]
         quantised = any(node.op_type == "QuantizeLinear" for tail in tails for node in tail.node)
-        self.apart = manifest.one_by_one is not None or quantised
+        self.one_by_one = manifest.one_by_one is not None
+        self.apart = self.one_by_one or quantised
         self.weights = {t.name: t for part in self.parts.values() for t in part.graph.initializer}
         self._used = {*INTERFACE, *self.weights}
         self.operator_sets = _operator_sets(self.parts.values())
@@ -175,7 +179,7 @@ class Network:
             Element types of what the plan keeps.
         score : {"probability", "logit"}
         edits : Edits, optional
-            Run as many edited features beside the masked images.
+            Run edited features beside the masked images.
         """
         return self._in_turns(op, ("head", "tail"), image, plan, blend, count, dtypes, score, edits)
 
@@ -215,9 +219,10 @@ class Network:
         def turn(op: Emitter, number: str, state: list[str]) -> tuple[None, list[str]]:
             begins = op.Equal(number, op.constant(0))
 
-            def some(op: Emitter, what: str) -> str:
-                start = op.Mul(op.Sub(number, op.constant(1)), chunk)
-                return op.Slice(what, start, op.Add(start, chunk), op.constant([1]))
+            def some(op: Emitter, what: str, times: int = 1) -> str:
+                many = op.Mul(chunk, op.constant([times])) if times > 1 else chunk
+                start = op.Mul(op.Sub(number, op.constant(1)), many)
+                return op.Slice(what, start, op.Add(start, many), op.constant([1]))
 
             def masked(op: Emitter) -> list[str]:
                 return [blend(op, first, some(op, state[carried]))]
@@ -231,9 +236,10 @@ class Network:
                 features = self._run(op, "head", {IMAGE: features})
             batches = [features]
             if edits:
-                factors = partial(some, what=state[carried + 1])
-                batches.append(self._beside(op, begins, features, lambda op: edits.blend(op, state[last], factors(op))))
-            answers = self._tail(op, batches)
+                factors = partial(some, what=state[carried + 1], times=edits.times)
+                edited = self._beside(op, begins, features, lambda op: edits.blend(op, state[last], factors(op)), edits.times)
+                batches.append(edited)
+            answers = self._tail(op, batches, edits.times if edits else 1)
 
             def prepare(op: Emitter) -> list[str]:
                 seen = self._seen(op, features, answers[0])
@@ -253,15 +259,23 @@ class Network:
         state = op.loop(scalar(op, turns), start, dtypes, turn)
         return Answers(Prediction(*state[:carried]), state[carried:last], *state[-len(kinds) :])
 
-    def _beside(self, op: Emitter, begins: str, features: str, edited: Callable[[Emitter], str]) -> str:
+    def _beside(self, op: Emitter, begins: str, features: str, edited: Callable[[Emitter], str], times: int) -> str:
         """Return edited features as a batch; in the first turn none, or, where batches go apart, any."""
         none = op.constant([0])
-        first = features if self.apart else op.Slice(features, none, none, none)
+        any_of_them = op.Concat(*[features] * times, axis=0) if times > 1 else features
+        first = any_of_them if self.apart else op.Slice(features, none, none, none)
         (batch,) = op.branch(begins, [FLOAT], lambda op: [first], lambda op: [edited(op)])
         return reshape(op, batch, -1, self.channels, *self.cells)
 
-    def _tail(self, op: Emitter, batches: Sequence[str]) -> list[str]:
-        """Return the logits of batches of features, which go through the tail as one, so that it stands in the graph once."""
+    def _tail(self, op: Emitter, batches: Sequence[str], times: int) -> list[str]:
+        """Return the logits of batches of features, which go through the tail as one, so that it stands in the graph once.
+
+        Where rows cannot share a pass, the second batch has `times` of them, and the tail stands there for each.
+        """
+        if self.one_by_one and times > 1:
+            rows = [op.Slice(batches[1], op.constant([i]), op.constant([i + 1]), op.constant([0])) for i in range(times)]
+            first, *others = (self._run(op, "tail", {FEATURES: row}) for row in (batches[0], *rows))
+            return [first, op.Concat(*others, axis=0)]
         if len(batches) == 1 or self.apart:
             return [self._run(op, "tail", {FEATURES: batch}) for batch in batches]
         together = op.tell(op.Concat(*batches, axis=0), "beside each other", self.channels, *self.cells)

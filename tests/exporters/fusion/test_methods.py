@@ -181,7 +181,7 @@ def test_masked_images_in_chunks_give_what_they_give_at_once(both, method, setti
         assert a.outcomes.tolist() == b.outcomes.tolist()
 
 
-@pytest.mark.parametrize(("masking", "tails"), [("both", 2), ("image", 1), ("features", 1)])
+@pytest.mark.parametrize(("masking", "tails"), [("both", 4), ("image", 1), ("features", 1)])  # 12 maps for 4 masks
 def test_a_tail_that_takes_its_scale_from_the_batch_sees_one_at_a_time(both, masking, tails):
     one = both("one by one", "cluster-cam", {"max_masked_batch": 1}, clusters=4, masking=masking)
     assert one.bundle.manifest.one_by_one
