@@ -217,7 +217,8 @@ class Explainer:
         turns = Turns()  # one group's masked images in memory at a time
         stream = Stream(
             take=lambda image: hold_photo(image, self.max_pixels), prepare=self.prepare,
-            answer=lambda ready: answer(self.engine, [question] * len(ready), ready, turns), finish=then or (lambda explanation: explanation),
+            answer=lambda ready: answer(self.engine, [question] * len(ready), ready, turns),
+            finish=then or (lambda explanation: explanation),
             leave=turns.end, weigh=lambda ready: ready.photo.pixels.size // 3, together=self.together, most=PIXELS_PER_GROUP,
             workers=WORKERS[self.engine.device], hands=HANDS,
         )  # fmt: skip

@@ -27,19 +27,77 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes a free one.")
-@click.option("--token-file", type=FILE, metavar="FILE", help=f"Bearer tokens, one a line; or in the environment, {TOKENS}, with commas.")
-@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Name by which the server may be addressed.  [default: on loopback its own, else any]")
-@click.option("--methods", default="fast", show_default=True, metavar="NAMES", help="Methods to offer: names with commas, fast, or all; fast leaves out Score-CAM and RISE.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=DEFAULT.timeout, show_default=True, help="Seconds for a request, first byte to last.")
-@click.option("--requests", type=click.IntRange(1), default=DEFAULT.requests, show_default=True, help="Requests under way at once; more are answered 503.")
-@click.option("--per-client", type=click.IntRange(0), default=DEFAULT.per_client, show_default=True, help="Of one client; 0 is no limit, for instance behind a proxy.")
-@click.option("--max-body", type=click.IntRange(1), default=DEFAULT.max_body // MIB, show_default=True, metavar="MB", help="Largest body.")
-@click.option("--max-pixels", type=click.IntRange(1), default=DEFAULT.max_pixels, show_default=True, help="Largest photo that is decoded.")
-@click.option("--max-targets", type=click.IntRange(1), default=DEFAULT.max_targets, show_default=True, help="Classes of one request.")
-@click.option("--max-clusters", type=click.IntRange(1), default=DEFAULT.max_clusters, show_default=True, help="Clusters or groups of one request.")
-@click.option("--delay", type=click.FloatRange(0, 1000), default=DEFAULT.delay * 1e3, show_default=True, metavar="MS", help="How long an idle worker waits for images that share a batch.")
-@click.option("--workers", type=click.IntRange(1, 64), help="Groups of images explained at a time.  [default: 1 on the CPU, 3 on a GPU]")
-@click.option("--samples", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", help="Photos for the page.  [default: those of the built-in bundle]")
+@click.option(
+    "--token-file", type=FILE, metavar="FILE", help=f"Bearer tokens, one a line; or in the environment, {TOKENS}, with commas."
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name by which the server may be addressed.  [default: on loopback its own, else any]",
+)
+@click.option(
+    "--methods",
+    default="fast",
+    show_default=True,
+    metavar="NAMES",
+    help="Methods to offer: names with commas, fast, or all; fast leaves out Score-CAM and RISE.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=DEFAULT.timeout,
+    show_default=True,
+    help="Seconds for a request, first byte to last.",
+)
+@click.option(
+    "--requests",
+    type=click.IntRange(1),
+    default=DEFAULT.requests,
+    show_default=True,
+    help="Requests under way at once; more are answered 503.",
+)
+@click.option(
+    "--per-client",
+    type=click.IntRange(0),
+    default=DEFAULT.per_client,
+    show_default=True,
+    help="Of one client; 0 is no limit, for instance behind a proxy.",
+)
+@click.option(
+    "--max-body", type=click.IntRange(1), default=DEFAULT.max_body // MIB, show_default=True, metavar="MB", help="Largest body."
+)
+@click.option(
+    "--max-pixels", type=click.IntRange(1), default=DEFAULT.max_pixels, show_default=True, help="Largest photo that is decoded."
+)
+@click.option(
+    "--max-targets", type=click.IntRange(1), default=DEFAULT.max_targets, show_default=True, help="Classes of one request."
+)
+@click.option(
+    "--max-clusters",
+    type=click.IntRange(1),
+    default=DEFAULT.max_clusters,
+    show_default=True,
+    help="Clusters or groups of one request.",
+)
+@click.option(
+    "--delay",
+    type=click.FloatRange(0, 1000),
+    default=DEFAULT.delay * 1e3,
+    show_default=True,
+    metavar="MS",
+    help="How long an idle worker waits for images that share a batch.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Groups of images explained at a time.  [default: 1 on the CPU, 3 on a GPU]"
+)
+@click.option(
+    "--samples",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Photos for the page.  [default: those of the built-in bundle]",
+)
 @click.option("--read-only", is_flag=True, help="Write nothing beside bundles; load and unload none by request.")
 @engine_options
 def serve(
@@ -64,7 +122,8 @@ def serve(
     if host not in LOOPBACK and not options.tokens:
         click.echo(f"Warning: everyone who reaches {host} may ask this server. --token-file wants a token of them.", err=True)
     opened = {
-        name: partial(open_explainer, bundle, max_pixels, cache=cache and not read_only, **engine) for name, bundle in _named(bundles)
+        name: partial(open_explainer, bundle, max_pixels, cache=cache and not read_only, **engine)
+        for name, bundle in _named(bundles)
     }
     run(Service(opened, options), host, port, lambda url: click.echo(f"Serving {', '.join(opened)} at {url}", err=True))
 
@@ -89,7 +148,9 @@ def _tokens(file: Path | None) -> tuple[str, ...]:
     if file and not tokens:
         raise ParameterError(f"{file} holds no token. Write one a line, for instance from: openssl rand -hex 32.")
     if weak := [t for t in tokens if len(t) < 16 or not t.isascii() or not t.isprintable() or " " in t]:
-        raise ParameterError(f"{len(weak)} of {len(tokens)} tokens are too short or hold other than plain characters; take 16 or more.")
+        raise ParameterError(
+            f"{len(weak)} of {len(tokens)} tokens are too short or hold other than plain characters; take 16 or more."
+        )
     return tokens
 
 

@@ -60,7 +60,9 @@ class Answer(BaseModel):
     passes: int = Field(description="Forward passes of the network that the image took", examples=[11])
     tail_passes: int
     backward_passes: int
-    milliseconds: dict[str, float] = Field(examples=[{"decode": 2.1, "queue": 0.3, "forward": 1.5, "masked": 9.2, "total": 14.0}])
+    milliseconds: dict[str, float] = Field(
+        examples=[{"decode": 2.1, "queue": 0.3, "forward": 1.5, "masked": 9.2, "total": 14.0}]
+    )
     provider: str = Field(examples=["cpu"])
     versions: dict[str, str]
     bundle: BundleName
@@ -73,9 +75,9 @@ class ModelAnswer(BaseModel):
     state: str = Field(description="ready, loading, failing or unloaded")
     classes: int | None = None
     labels: list[str] = []
-    input: list[int] = Field([], description="Channels, height and width of the network's input")
+    input: list[int] = Field(default=[], description="Channels, height and width of the network's input")
     layer: str | None = None
-    methods: list[str] = Field([], description="Those that can be asked of it here")
+    methods: list[str] = Field(default=[], description="Those that can be asked of it here")
     provider: str | None = None
     sha256: str | None = None
 

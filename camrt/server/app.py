@@ -22,7 +22,13 @@ from camrt.server.headers import SafeHeaders
 from camrt.server.journal import Journal, refused
 from camrt.server.service import Service
 
-PAGE = {"index.html": "text/html", "docs.html": "text/html", "app.css": "text/css", "app.js": "text/javascript", "docs.js": "text/javascript"}
+PAGE = {
+    "index.html": "text/html",
+    "docs.html": "text/html",
+    "app.css": "text/css",
+    "app.js": "text/javascript",
+    "docs.js": "text/javascript",
+}
 
 
 def create_app(service: Service) -> ASGIApp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,21 +29,19 @@ class Counters:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
 
-        def made(kind: type, name: str, text: str, labels: tuple[str, ...] = (), **options: object) -> object:
-            return kind(f"camrt_{name}", text, labels, registry=self._registry, **options)
-
-        self.requests: Counter = made(Counter, "requests", "Requests answered.", ("route", "status"))
-        self.seconds: Histogram = made(
-            Histogram, "request_seconds", "From the first byte to the last.", ("route",), buckets=SECONDS
+        own: dict[str, Any] = {"registry": self._registry}
+        self.requests = Counter("camrt_requests", "Requests answered.", ("route", "status"), **own)
+        self.seconds = Histogram(
+            "camrt_request_seconds", "From the first byte to the last.", ("route",), buckets=SECONDS, **own
         )
-        self.stages: Histogram = made(
-            Histogram, "stage_seconds", "What each stage of an explanation took.", ("model", "stage"), buckets=SECONDS
+        self.stages = Histogram(
+            "camrt_stage_seconds", "What each stage of an explanation took.", ("model", "stage"), buckets=SECONDS, **own
         )
-        self.images: Counter = made(Counter, "images", "Heatmaps by outcome.", ("model", "method", "outcome"))
-        self.group: Histogram = made(
-            Histogram, "batch_images", "Images that shared a batch, of one request or of several.", buckets=(1, 2, 3, 4, 5, 6, 7, 8)
+        self.images = Counter("camrt_images", "Heatmaps by outcome.", ("model", "method", "outcome"), **own)
+        self.group = Histogram(
+            "camrt_batch_images", "Images that shared a batch, of one request or of several.", buckets=range(1, 9), **own
         )
-        self.under_way: Gauge = made(Gauge, "requests_under_way", "Requests that are being answered.")
+        self.under_way = Gauge("camrt_requests_under_way", "Requests that are being answered.", **own)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Tell a value that is read when it is asked for."""

@@ -76,7 +76,7 @@ class Dispatcher:
         CamrtError
             As `Explainer.explain`.
         """
-        work = Work(model, question, image, asyncio.get_running_loop().create_future())
+        work = Work(model, model.explainer, question, image, asyncio.get_running_loop().create_future())
         self._line.put(work)
         return await work.answer
 

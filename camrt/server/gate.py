@@ -20,7 +20,7 @@ OPEN_PAGES = ("/", "/docs", "/openapi.json")
 
 
 class Gate:
-    """Lets requests in that come by the right name, from no other site's page, with a token where one is needed, and not too many.
+    """Lets requests in by the right name, from no other site's page, with a token where one is needed, and not too many.
 
     Parameters
     ----------

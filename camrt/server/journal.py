@@ -84,10 +84,8 @@ class Journal:
         facts: dict[str, Any] = scope.get("state", {}).get("facts", {})
         level = logging.DEBUG if route.startswith("/v2/health") or route == "/metrics" else logging.INFO
         client = scope["client"][0] if scope.get("client") else None
-        log.log(
-            level, "request",
-            extra={"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1e3, 1), "client": client} | facts,
-        )  # fmt: skip
+        told = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1e3, 1), "client": client}
+        log.log(level, "request", extra=told | facts)
 
 
 def refused(refusal: Refusal) -> JSONResponse:

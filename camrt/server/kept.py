@@ -1,4 +1,4 @@
-"""Photos that were sent and may be asked about again: in memory, by a name that cannot be guessed, the oldest forgotten first."""
+"""Photos that may be asked about again: in memory, by names that cannot be guessed, the oldest forgotten first."""
 
 from __future__ import annotations
 

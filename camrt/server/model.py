@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from camrt.answer import answer, predict
-from camrt.errors import CamrtError, MethodUnavailable, ParameterError
+from camrt.errors import MethodUnavailable, ParameterError
 from camrt.explainer import DEFAULT_METHOD, Explainer
 from camrt.photo import Photo
 from camrt.question import read_question
+from camrt.server.errors import Refusal
 from camrt.server.work import Work
 from camrt.stream import OF_ONE_IMAGE, apart
 from camrt.turns import Stopped, Turns
@@ -49,67 +50,75 @@ class Model:
     Attributes
     ----------
     state : State
-    reason : str
-        Why it is not ready.
     """
 
     def __init__(self, name: str, open: Callable[[], Explainer], device: threading.Lock):
         self.name, self._open, self._device = name, open, device
-        self.state, self.reason = State.UNLOADED, "it was not loaded"
+        self.state = State.UNLOADED
         self._explainer: Explainer | None = None
+        self._changing = threading.Lock()  # held while it is loaded or unloaded
 
     @property
     def explainer(self) -> Explainer:
-        """The loaded bundle's."""
-        assert self._explainer is not None, "only asked of a model that is loaded"
-        return self._explainer
+        """The loaded bundle's, which whoever took it may use to the end, unloaded or not.
+
+        Raises
+        ------
+        Refusal
+            503: it is not loaded.
+        """
+        explainer = self._explainer
+        if explainer is None:
+            raise Refusal(503, f"The model {self.name!r} cannot answer: {self.state}.", {"Retry-After": "5"})
+        return explainer
 
     @property
     def loaded(self) -> bool:
         """Whether there is an explainer; it may be failing."""
         return self._explainer is not None
 
-    @property
-    def together(self) -> int:
-        """How many images share a batch."""
-        return self.explainer.together
-
     def load(self) -> None:
-        """Open the bundle, and run it once in every size of batch that there will be, so that no request waits for that.
+        """Open the bundle, unless it is open, and run it in every size of batch, so that no request waits for that.
 
         Raises
         ------
         CamrtError
             It cannot be opened or does not run.
         """
-        self.state, self.reason = State.LOADING, "it is being loaded"
-        try:
-            self._explainer = self._explainer or self._open()
-            self.probe(range(1, self.together + 1))
-        except BaseException as error:
-            self.state, self.reason, self._explainer = State.UNLOADED, str(error), None
-            raise
+        with self._changing:
+            if self.state is State.READY:
+                return
+            self.state = State.LOADING
+            try:
+                explainer = self._explainer or self._open()
+                self._probe(explainer, range(1, explainer.together + 1))
+            except BaseException:
+                self.state, self._explainer = State.UNLOADED, None
+                raise
+            self._explainer, self.state = explainer, State.READY
 
     def unload(self) -> None:
-        """Let go of the bundle; work that has begun ends with it."""
-        self.state, self.reason, self._explainer = State.UNLOADED, "it was unloaded", None
+        """Let go of the bundle; work that was accepted is done."""
+        with self._changing:
+            self.state, self._explainer = State.UNLOADED, None
 
-    def probe(self, sizes: Sequence[int] = (1,)) -> None:
-        """Explain noise by the default method, and be ready if that goes well."""
-        explainer = self.explainer
+    def probe(self) -> None:
+        """Explain noise, and be ready if that goes well."""
+        self._probe(self.explainer, [1])
+        self._went_well()
+
+    def _probe(self, explainer: Explainer, sizes: Sequence[int]) -> None:
+        """Explain noise by the default method."""
         size = explainer.manifest.preprocess.size
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
         question = read_question(explainer.manifest, DEFAULT_METHOD, {})
         for count in sizes:
             images = [explainer.prepare(Photo(noise))] * count
             answer(explainer.engine, [question] * count, images, Turns(self._device))
-        self._went_well()
 
     def answers(self, group: Sequence[Work]) -> list[Any]:
         """Return, for each work of a group of alike ones, its answer or the error that it met; runs in a worker's thread."""
-        explainer, question = self._explainer, group[0].question
-        if explainer is None:
-            return [CamrtError(f"{self.name} was unloaded.")] * len(group)
+        explainer, question = group[0].explainer, group[0].question
         turns = Turns(self._device, lambda: any(work.wanted for work in group))
         started = time.perf_counter()
 
@@ -133,10 +142,10 @@ class Model:
         return found
 
     def _went_well(self) -> None:
-        if self._explainer is not None:
-            self.state, self.reason = State.READY, ""
+        if self.state is State.FAILING:
+            self.state = State.READY
 
     def _failed(self, error: Exception) -> None:
         log.error("model_failed", extra={"model": self.name}, exc_info=error)
-        if self._explainer is not None:
-            self.state, self.reason = State.FAILING, "its graphs failed; the log says why"
+        if self.state is State.READY:
+            self.state = State.FAILING

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
 
 from camrt.errors import did_you_mean
 from camrt.server.errors import Refusal
@@ -26,7 +25,6 @@ class Models:
 
     def __init__(self, models: Iterable[Model]):
         self._models = {model.name: model for model in models}
-        self._changing: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in self._models}
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
@@ -60,31 +58,27 @@ class Models:
             404: there is none of that name; 503: it is not loaded.
         """
         model = self.named(name)
-        if not model.loaded or model.state is State.LOADING:
-            raise Refusal(503, f"The model {model.name!r} cannot answer: {model.state}.", {"Retry-After": "5"})
+        _ = model.explainer  # refuses where there is none
         return model
 
-    async def load(self, model: Model, threads: Executor) -> None:
+    async def load(self, model: Model) -> None:
         """Load a model, or wait until somebody else has."""
-        async with self._changing[model.name]:
-            if model.state in (State.UNLOADED, State.FAILING):
-                await asyncio.get_running_loop().run_in_executor(threads, model.load)
-                log.info("model_loaded", extra={"model": model.name})
+        await asyncio.to_thread(model.load)
+        log.info("model_loaded", extra={"model": model.name})
 
     async def unload(self, model: Model) -> None:
         """Unload a model."""
-        async with self._changing[model.name]:
-            model.unload()
-            log.info("model_unloaded", extra={"model": model.name})
+        await asyncio.to_thread(model.unload)
+        log.info("model_unloaded", extra={"model": model.name})
 
-    async def revive(self, threads: Executor) -> None:
+    async def revive(self) -> None:
         """Look now and then whether models that failed run again; never ends."""
         while True:
             await asyncio.sleep(PROBE_EVERY)
             for model in self._models.values():
                 if model.state is State.FAILING:
                     try:
-                        await asyncio.get_running_loop().run_in_executor(threads, model.probe)
+                        await asyncio.to_thread(model.probe)
                         log.info("model_revived", extra={"model": model.name})
                     except Exception as error:  # whatever made it fail
                         log.warning("model_still_failing", extra={"model": model.name}, exc_info=error)

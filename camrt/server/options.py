@@ -93,8 +93,8 @@ class Options:
         for name in self.methods:
             get_method(name)
         least = {
-            "max_body": 1, "max_uploads": 1, "max_pixels": 1, "max_images": 1, "max_targets": 1, "max_clusters": 1, "max_masks": 1,
-            "requests": 1, "per_client": 0, "connections": 1, "kept_photos": 0,
+            "max_body": 1, "max_uploads": 1, "max_pixels": 1, "max_images": 1, "max_targets": 1, "max_clusters": 1,
+            "max_masks": 1, "requests": 1, "per_client": 0, "connections": 1, "kept_photos": 0,
         }  # fmt: skip
         for name, bound in least.items():
             value = getattr(self, name)

@@ -92,7 +92,7 @@ def _bounded(options: Options) -> type[H11Protocol]:
         _patience: asyncio.TimerHandle | None = None
         _draining: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: Any) -> None:  # type: ignore[override]
+        def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._await_head()
 

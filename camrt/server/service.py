@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from camrt.answer import Prepared
+from camrt.answer import Prepared, prepare
 from camrt.explainer import HANDS, WORKERS, Explainer
 from camrt.explanation import Explanation
 from camrt.header import read_header
 from camrt.image import pixels_of
 from camrt.photo import Photo, check_size
+from camrt.preprocess import Preprocess
 from camrt.question import Question, read_question
 from camrt.server.budget import Budget
 from camrt.server.counters import Counters
@@ -78,11 +79,9 @@ class Service:
         """Let the workers begin; models have been loaded."""
         device = self.models.named(None).explainer.engine.device
         workers = self.options.workers or WORKERS[device]
-        self._dispatcher = Dispatcher(
-            workers, self.options.delay, self.options.timeout + GRACE, self.counters.group.observe
-        )
+        self._dispatcher = Dispatcher(workers, self.options.delay, self.options.timeout + GRACE, self.counters.group.observe)
         self.dispatcher.start()
-        self._reviving = asyncio.create_task(self.models.revive(self.hands))
+        self._reviving = asyncio.create_task(self.models.revive())
         self.counters.gauge("queue_images", "Images that wait for a worker.", lambda: self.dispatcher.waiting)
         self.counters.gauge("upload_bytes", "Bytes of bodies that are held.", lambda: self.uploads.used)
         self.counters.gauge("decoded_bytes", "Bytes of decoded photos that are held.", lambda: self.decoded.used)
@@ -138,19 +137,17 @@ class Service:
         ------
         ImageError
             An image cannot be read.
+        Refusal
+            413: together the images are larger than the budget.
         """
-        weight = sum(self._weigh(source) for source in sources)
+        weight = sum(await asyncio.gather(*(self.in_hands(_weigh, source, self.options.max_pixels) for source in sources)))
+        if weight > self.decoded.total:
+            raise Refusal(
+                413, f"These images would take {weight:,} bytes decoded, of {self.decoded.total:,}. Send fewer at once."
+            )
         async with self.decoded.taken(weight):
-            prepare = _prepare_with(model.explainer, self.options.max_pixels)
-            yield await asyncio.gather(*(self.in_hands(prepare, source) for source in sources))
-
-    def _weigh(self, source: Source) -> int:
-        """Return the bytes of an image, decoded."""
-        if isinstance(source, np.ndarray):
-            return source.nbytes
-        header = read_header(source, "the image")
-        check_size(header.height, header.width, "the image", self.options.max_pixels)
-        return 3 * header.height * header.width
+            prepare_one = _prepare_with(model.explainer.manifest.preprocess, self.options.max_pixels)
+            yield await asyncio.gather(*(self.in_hands(prepare_one, source) for source in sources))
 
     async def explain(self, model: Model, questions: Sequence[Question], images: Sequence[Prepared]) -> list[Explanation]:
         """Return the explanations of images, each by its question."""
@@ -163,24 +160,36 @@ class Service:
     @staticmethod
     async def _together(asked: Sequence[Any]) -> list[Any]:
         """Return all answers; where one fails the others are no longer wanted."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in asked]
-        return [task.result() for task in tasks]
+        tasks = [asyncio.ensure_future(one) for one in asked]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def in_hands(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Return what a function gives that runs in one of the threads for photos."""
         return await asyncio.get_running_loop().run_in_executor(self.hands, work, *arguments)
 
 
-def _prepare_with(explainer: Explainer, max_pixels: int) -> Callable[[Source], Prepared]:
-    preprocess = explainer.manifest.preprocess
+def _weigh(source: Source, max_pixels: int) -> int:
+    """Return the bytes of an image, decoded; refuse one that is too large."""
+    if isinstance(source, np.ndarray):
+        if source.dtype == np.uint8:
+            check_size(source.shape[0], source.shape[1], "the image", max_pixels)
+        return source.nbytes
+    header = read_header(source, "the image")
+    check_size(header.height, header.width, "the image", max_pixels)
+    return 3 * header.height * header.width
 
-    def prepare(source: Source) -> Prepared:
+
+def _prepare_with(preprocess: Preprocess, max_pixels: int) -> Callable[[Source], Prepared]:
+    def prepared(source: Source) -> Prepared:
         if isinstance(source, np.ndarray) and source.dtype == np.float32:
             started = time.perf_counter()
             pixels, where = pixels_of(source, preprocess)
             spent = (time.perf_counter() - started) * 1e3
             return Prepared(Photo(pixels), source, where, {"decode": 0.0, "preprocess": spent})
-        return explainer.prepare(source)
+        return prepare(source, preprocess, max_pixels)
 
-    return prepare
+    return prepared

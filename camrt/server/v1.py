@@ -24,8 +24,9 @@ from camrt.server.body import read_body
 from camrt.server.errors import Refusal
 from camrt.server.model import Model
 from camrt.server.patience import unless_gone
-from camrt.server.pictures import HEATMAP, NONE, OVERLAY, check_area, npy, pictures, shrunk
+from camrt.server.pictures import NONE, OVERLAY, check_area, npy, pictures, shrunk
 from camrt.server.service import Service
+from camrt.server.told import facts
 
 NAMED = 5  # classes of a prediction
 JSON, PNG, NPY = "application/json", "image/png", "application/x-npy"
@@ -46,7 +47,9 @@ BODY = {
         "required": False,
         "content": {
             "image/*": PHOTO,
-            "multipart/form-data": {"schema": {"type": "object", "properties": {"photo": PHOTO["schema"]}, "required": ["photo"]}},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"photo": PHOTO["schema"]}, "required": ["photo"]}
+            },
         },
     }
 }
@@ -92,9 +95,13 @@ def routes(service: Service) -> APIRouter:
         versus: Annotated[str | None, Query(description="Explain why the target and not this class")] = None,
         clusters: Annotated[str | None, Query(description="Of methods that cluster: a number, or auto")] = None,
         param: Annotated[list[str] | None, Query(description="Another parameter of the method, NAME=VALUE")] = None,
-        image: Annotated[Literal["overlay", "heatmap", "none"] | None, Query(
-            description="What pictures show: the heatmap over the photo, the heatmap in grey, or there are none. "
-            "By default none in JSON, the overlay as PNG")] = None,
+        image: Annotated[
+            Literal["overlay", "heatmap", "none"] | None,
+            Query(
+                description="What pictures show: the heatmap over the photo, the heatmap in grey, or there are none. "
+                "By default none in JSON, the overlay as PNG"
+            ),
+        ] = None,
         alpha: Annotated[float, Query(ge=0, le=1, description="Weight of the heatmap over the photo")] = 0.5,
         colormap: Literal["turbo", "inferno", "viridis", "jet"] = "turbo",
         longest: Annotated[int | None, Query(ge=1, description="Most pixels of the longer side of pictures and arrays")] = None,
@@ -129,7 +136,7 @@ def routes(service: Service) -> APIRouter:
                     data = drawn[0] if drawn else b""
                 after = {"render": (time.perf_counter() - started) * 1e3}
         service.counters.explained(asked.name, explanation, after)
-        request.state.facts = _facts(asked, explanation)
+        request.state.facts = facts(asked, [explanation])
         if wanted != JSON:
             return Response(data, media_type=wanted, headers=_headers(explanation))
         return JSONResponse(_answer(asked, explanation, drawn, after, name or service.kept.keep(encoded)))
@@ -235,7 +242,8 @@ def _prediction(model: Model, explanation: Explanation) -> list[dict[str, Any]]:
         p = probabilities(logits, manifest.kind)
     best = np.argsort(-logits, kind="stable")[:NAMED]
     return [
-        {"index": int(i), "label": manifest.label(int(i)), "probability": float(p[i]) if np.isfinite(p[i]) else None} for i in best
+        {"index": int(i), "label": manifest.label(int(i)), "probability": float(p[i]) if np.isfinite(p[i]) else None}
+        for i in best
     ]
 
 
@@ -243,13 +251,6 @@ def _headers(explanation: Explanation) -> dict[str, str]:
     """Return what a picture or an array cannot say itself."""
     targets = ", ".join(f"{t.index}={t.probability:.6g} {t.outcome.word}" for t in explanation.targets)
     return {"X-Camrt-Targets": targets, "X-Camrt-Method": explanation.run.method, "X-Camrt-Passes": str(explanation.run.passes)}
-
-
-def _facts(model: Model, explanation: Explanation) -> dict[str, Any]:
-    """Return what the log tells of an explanation."""
-    stages = {stage: round(ms, 1) for stage, ms in explanation.run.timings.items()}
-    outcomes = [t.outcome.word for t in explanation.targets]
-    return {"model": model.name, "explained_by": explanation.run.method, "outcomes": outcomes, "stages": stages}
 
 
 def _described(model: Model, offered: Sequence[str]) -> ModelAnswer:
@@ -272,5 +273,11 @@ def _method(name: str) -> MethodAnswer:
         for key, p in method.parameters.items()
     }
     return MethodAnswer.model_validate(
-        {"name": name, "passes": method.passes, "citation": method.citation, "needs": list(method.needs), "parameters": parameters}
+        {
+            "name": name,
+            "passes": method.passes,
+            "citation": method.citation,
+            "needs": list(method.needs),
+            "parameters": parameters,
+        }
     )

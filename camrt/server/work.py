@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from camrt.answer import Prepared
+from camrt.explainer import Explainer
 from camrt.question import Question
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class Work:
     Attributes
     ----------
     model : Model
+    explainer : Explainer
+        The model's when the work was accepted.
     question : Question or None
         None where only the logits are asked for.
     image : Prepared
@@ -31,6 +34,7 @@ class Work:
     """
 
     model: Model
+    explainer: Explainer
     question: Question | None
     image: Prepared
     answer: asyncio.Future[Any]
@@ -39,7 +43,7 @@ class Work:
     @property
     def alike(self) -> tuple[Any, ...]:
         """What work has in common that can share a batch."""
-        return id(self.model), self.question and self.question.alike
+        return id(self.explainer), self.question and self.question.alike
 
     @property
     def wanted(self) -> bool:

@@ -1,12 +1,5 @@
 """The Open Inference Protocol, version 2, over HTTP: what Triton's and KServe's clients speak."""
 
-from __future__ import annotations
+from camrt.server.v2.routes import routes
 
-from fastapi import APIRouter
-
-from camrt.server.service import Service
-
-
-def routes(service: Service) -> APIRouter:
-    """Return the protocol's face of a service."""
-    return APIRouter(prefix="/v2")
+__all__ = ["routes"]
