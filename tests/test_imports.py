@@ -17,7 +17,7 @@ from .conftest import ROOT, SAMPLES
 
 LAYERS = [
     {"cli", "__main__"},
-    {"bench", "evaluate", "sheet", "cpp", "machine"},
+    {"bench", "evaluate", "server", "sheet", "cpp", "machine"},
     {"footprint", "cost"},
     {"explainer", "compiled"},
     {"answer"},
@@ -67,9 +67,9 @@ def test_explaining_loads_neither_torch_nor_onnx_nor_scikit_learn(methods):
 
 
 @pytest.mark.parametrize(("arguments", "others"), [
-    (["methods"], {"explain", "bench", "evaluate", "making", "compiling", "cpp"}),
-    (["info", "shapes"], {"explain", "bench", "evaluate", "making", "compiling", "cpp"}),
-    (["explain", "shapes", str(SAMPLES / "star.png")], {"inspect", "bench", "evaluate", "making", "compiling", "cpp"}),
+    (["methods"], {"explain", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp"}),
+    (["info", "shapes"], {"explain", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp"}),
+    (["explain", "shapes", str(SAMPLES / "star.png")], {"inspect", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp"}),
 ])  # fmt: skip
 def test_a_command_imports_nothing_that_only_others_need(tmp_path, arguments, others):
     code = (

@@ -28,6 +28,7 @@ COMMANDS = {
     "layers": "making:layers",
     "export": "making:export",
     "compile": "compiling:compile_",
+    "triton": "triton:triton",
     "cpp": "cpp:cpp",
 }
 

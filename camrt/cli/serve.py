@@ -11,11 +11,9 @@ from typing import Any
 import click
 
 from camrt.cli.options import engine_options, open_explainer
-from camrt.errors import ParameterError
+from camrt.errors import MethodUnavailable, ParameterError
 from camrt.server.options import MIB, Options, read_methods
-from camrt.server.run import serve as run
 from camrt.server.samples import find_samples
-from camrt.server.service import Service
 
 TOKENS = "CAMRT_TOKENS"  # the environment's variable
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -112,6 +110,11 @@ def serve(
 
     Example:  camrt serve shapes --port 8080
     """
+    try:
+        from camrt.server.run import serve as run
+        from camrt.server.service import Service
+    except ImportError as error:
+        raise MethodUnavailable(f"camrt serve needs the extra serve ({error}): pip install 'camrt[serve]'.") from None
     options = Options(
         methods=read_methods(methods), timeout=timeout, requests=requests, per_client=per_client, max_body=max_body * MIB,
         max_uploads=max(DEFAULT.max_uploads, max_body * MIB), max_pixels=max_pixels,

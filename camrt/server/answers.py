@@ -43,6 +43,15 @@ class BundleName(BaseModel):
     sha256: str
 
 
+class Window(BaseModel):
+    """Where the network's input lies on the photo, which is resized first."""
+
+    resized: list[int] = Field(description="Height and width of the resized photo")
+    top: int = Field(description="Where the input begins on it; negative where the photo is padded")
+    left: int
+    network: list[int] = Field(description="Height and width of the input")
+
+
 class Answer(BaseModel):
     """What the network names, and where it looked."""
 
@@ -66,6 +75,16 @@ class Answer(BaseModel):
     provider: str = Field(examples=["cpu"])
     versions: dict[str, str]
     bundle: BundleName
+    geometry: Window
+
+
+class Limits(BaseModel):
+    """What a request may ask for at once."""
+
+    targets: int = Field(examples=[16])
+    clusters: int = Field(examples=[64])
+    pixels: int = Field(description="Of a photo, and of all pictures of one answer", examples=[25_000_000])
+    body: int = Field(description="Bytes", examples=[16_777_216])
 
 
 class ModelAnswer(BaseModel):
@@ -80,6 +99,7 @@ class ModelAnswer(BaseModel):
     methods: list[str] = Field(default=[], description="Those that can be asked of it here")
     provider: str | None = None
     sha256: str | None = None
+    limits: Limits
 
 
 class ParameterAnswer(BaseModel):

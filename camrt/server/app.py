@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -22,13 +22,7 @@ from camrt.server.headers import SafeHeaders
 from camrt.server.journal import Journal, refused
 from camrt.server.service import Service
 
-PAGE = {
-    "index.html": "text/html",
-    "docs.html": "text/html",
-    "app.css": "text/css",
-    "app.js": "text/javascript",
-    "docs.js": "text/javascript",
-}
+MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -62,11 +56,11 @@ def create_app(service: Service) -> ASGIApp:
 
 def _add_pages(api: FastAPI, service: Service) -> None:
     """Add the page, its parts, and what monitors read."""
-    folder = files("camrt.server") / "page"
-    parts = {name: (folder / name).read_bytes() for name in PAGE}
+    folder = Path(__file__).parent / "page"
+    parts = {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix in MEDIA}
 
     def part(name: str) -> Response:
-        return Response(parts[name], media_type=PAGE[name], headers={"Cache-Control": "no-cache"})
+        return Response(parts[name], media_type=MEDIA[Path(name).suffix], headers={"Cache-Control": "no-cache"})
 
     @api.get("/", include_in_schema=False)
     async def index() -> Response:

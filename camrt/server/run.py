@@ -41,17 +41,30 @@ def serve(service: Service, host: str, port: int, started: Callable[[str], None]
         The address cannot be bound.
     """
     _log_to_stderr()
-    with _bound(host, port) as sock:  # before models are loaded, which takes a while
+    with bound(host, port) as sock:  # before models are loaded, which takes a while
         service.load()
         address = f"[{host}]" if ":" in host else host
-        server = uvicorn.Server(_config(service))
-        started(f"http://{address}:{sock.getsockname()[1]}/")
+        url = f"http://{address}:{sock.getsockname()[1]}/"
+        server = _Server(config_of(service), lambda: started(url))
         for end in (signal.SIGTERM, signal.SIGINT):
             signal.signal(end, lambda *_: None)  # uvicorn's own handlers end it; then it raises the signal once more
         server.run([sock])
 
 
-def _bound(host: str, port: int) -> socket.socket:
+class _Server(uvicorn.Server):
+    """A server that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]):
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        self._tell()
+
+
+def bound(host: str, port: int) -> socket.socket:
     """Return a socket that is bound."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -67,7 +80,8 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _config(service: Service) -> uvicorn.Config:
+def config_of(service: Service) -> uvicorn.Config:
+    """Return how uvicorn serves a service."""
     options = service.options
     return uvicorn.Config(
         create_app(service), http=_bounded(options), ws="none", log_config=None, access_log=False,

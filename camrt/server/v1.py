@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from mimetypes import guess_type
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,10 +20,11 @@ from camrt.explainer import DEFAULT_METHOD
 from camrt.explanation import Explanation
 from camrt.methods import GRADIENTS, METHODS
 from camrt.server import answers
-from camrt.server.answers import Answer, MethodAnswer, ModelAnswer, Problem
+from camrt.server.answers import Answer, Limits, MethodAnswer, ModelAnswer, Problem
 from camrt.server.body import read_body
 from camrt.server.errors import Refusal
 from camrt.server.model import Model
+from camrt.server.options import Options
 from camrt.server.patience import unless_gone
 from camrt.server.pictures import NONE, OVERLAY, check_area, npy, pictures, shrunk
 from camrt.server.service import Service
@@ -63,7 +65,7 @@ def routes(service: Service) -> APIRouter:
     @router.get("/models", responses={s: PROBLEMS[s] for s in (401, 403)})
     async def models() -> list[ModelAnswer]:
         """List the models, and what can be asked of each."""
-        return [_described(model, options.methods) for model in service.models]
+        return [_described(model, options) for model in service.models]
 
     @router.get("/methods", responses={s: PROBLEMS[s] for s in (401, 403)})
     async def methods() -> list[MethodAnswer]:
@@ -75,10 +77,10 @@ def routes(service: Service) -> APIRouter:
         """List the sample photos."""
         return list(options.samples)
 
-    @router.get("/samples/{name}", response_class=Response, responses={s: PROBLEMS[s] for s in (401, 403, 404)})
+    @router.get("/samples/{name}", response_class=Response, responses={s: PROBLEMS[s] for s in (401, 403, 404, 422)})
     async def sample(name: str) -> Response:
         """Return a sample photo."""
-        return Response(_sample(service, name), media_type="application/octet-stream")
+        return Response(_sample(service, name), media_type=guess_type(options.samples[name])[0])
 
     @router.post(
         "/explain",
@@ -89,7 +91,7 @@ def routes(service: Service) -> APIRouter:
     async def explain(
         request: Request,
         model: Annotated[str | None, Query(description="By default the first")] = None,
-        method: str = DEFAULT_METHOD,
+        method: Annotated[str, Query(description="/v1/methods lists them")] = DEFAULT_METHOD,
         target: Annotated[list[str] | None, Query(description="Class by index or label; may be repeated")] = None,
         top: Annotated[int | None, Query(description="Explain so many of the most probable classes")] = None,
         versus: Annotated[str | None, Query(description="Explain why the target and not this class")] = None,
@@ -103,7 +105,7 @@ def routes(service: Service) -> APIRouter:
             ),
         ] = None,
         alpha: Annotated[float, Query(ge=0, le=1, description="Weight of the heatmap over the photo")] = 0.5,
-        colormap: Literal["turbo", "inferno", "viridis", "jet"] = "turbo",
+        colormap: Annotated[Literal["turbo", "inferno", "viridis", "jet"], Query(description="Of overlays")] = "turbo",
         longest: Annotated[int | None, Query(ge=1, description="Most pixels of the longer side of pictures and arrays")] = None,
         photo: Annotated[str | None, Query(description="A photo that an earlier answer named")] = None,
         sample: Annotated[str | None, Query(description="A sample photo")] = None,
@@ -253,16 +255,19 @@ def _headers(explanation: Explanation) -> dict[str, str]:
     return {"X-Camrt-Targets": targets, "X-Camrt-Method": explanation.run.method, "X-Camrt-Passes": str(explanation.run.passes)}
 
 
-def _described(model: Model, offered: Sequence[str]) -> ModelAnswer:
+def _described(model: Model, options: Options) -> ModelAnswer:
+    limits = Limits(
+        targets=options.max_targets, clusters=options.max_clusters, pixels=options.max_pixels, body=options.max_body
+    )
     if not model.loaded:
-        return ModelAnswer(name=model.name, state=model.state)
+        return ModelAnswer(name=model.name, state=model.state, limits=limits)
     explainer = model.explainer
     manifest = explainer.manifest
-    can = [n for n in offered if manifest.gradient_missing is None or GRADIENTS not in METHODS[n].needs]
+    can = [n for n in options.methods if manifest.gradient_missing is None or GRADIENTS not in METHODS[n].needs]
     return ModelAnswer(
         name=model.name, state=model.state, classes=manifest.classes, labels=list(manifest.labels),
         input=list(manifest.image.shape[1:]), layer=manifest.layer.name, methods=can, provider=explainer.engine.provider,
-        sha256=explainer.engine.bundle.sha256,
+        sha256=explainer.engine.bundle.sha256, limits=limits,
     )  # fmt: skip
 
 

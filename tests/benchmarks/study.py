@@ -4,6 +4,7 @@
     CAMRT_REAL=… python tests/benchmarks/study.py upsampling  how heatmaps are upsampled
     CAMRT_REAL=… python tests/benchmarks/study.py finalists   the finalists and the cheap methods, all photos, the whole protocol
     CAMRT_REAL=… python tests/benchmarks/study.py slow        Score-CAM and RISE beside them, on 20 photos
+    CAMRT_REAL=… python tests/benchmarks/study.py sanity      ROAD, noise, seeds and shuffled weights, on 20 photos
 
 Results are kept in build/study as they come, and a run that was stopped goes on with them.  The class is that which the network
 names (COCO: the labelled one, as its photos show several things); an object is looked for where that is its class.
@@ -40,6 +41,7 @@ FACTORS = [CLUSTER] + [
     for setting in (
         "merge=evidence", "merge=extremes",
         *(f"clusters={k}" for k in (4, 6, 8, 16, 24, 32, 48, 64, "auto")),
+        *(f"tail_clusters={k}" for k in (10, 20, 64, 128)),
         "metric=cosine", "baseline=blur", "score=logit", "clustering=spectral", "clustering=agglomerative",
         "masking=image", "masking=image:merge=evidence", "masking=image:merge=extremes", "masking=image:score=logit",
         "masking=image:baseline=blur", "masking=image:clusters=32",
@@ -60,6 +62,7 @@ class Part:
     photos: int
     points: int | None
     coco: bool = False
+    figures: tuple[str, ...] = ("faithfulness", "localisation")
 
 
 PARTS = {
@@ -67,6 +70,10 @@ PARTS = {
     "upsampling": Part([CLUSTER, "grad-cam", "group-cam"], ("mobilenet_v2_tv", "squeezenet11_gluon", "shapes"), 40, 15),
     "finalists": Part(FINALISTS + METHODS, (*REAL_MODELS, "mobilenet_v2_int8_qdq", "shapes"), 1000, None, coco=True),
     "slow": Part([CLUSTER, f"{CLUSTER}:clusters=24", "grad-cam", "score-cam", "rise:masks=1000"], (*REAL_MODELS, "shapes"), 20, None),
+    "sanity": Part(
+        [CLUSTER, f"{CLUSTER}:masking=image", "group-cam", "grad-cam", "layer-cam", "eigen-cam", "recipro-cam"],
+        ("mobilenet_v2_tv", "squeezenet11_gluon"), 20, None, figures=("road", "stability", "seeds", "randomisation"),
+    ),
 }
 
 
@@ -151,7 +158,7 @@ def upsampled_by(name: str) -> Iterator[None]:
 # --- the parts ------------------------------------------------------------------------------------------------------------
 def show(title: str, explainer: Explainer, subjects: list[Subject], part: Part, folder: Path, target: str = "top") -> None:
     """Measure what is not there yet, and print the table."""
-    asked = Asked(replace(PROTOCOLS["rise"], points=part.points), ("faithfulness", "localisation"))
+    asked = Asked(replace(PROTOCOLS["rise"], points=part.points), part.figures)
     evaluation = Evaluation(explainer, subjects, read_variants(part.methods), asked, target)
     summary = summarise(evaluation, evaluation.run(folder))
     right, labelled = summary.accuracy

@@ -218,19 +218,8 @@ def test_an_unloaded_model_is_503_and_answers_when_it_is_back(shapes):
         model = service.models.named("shapes")
         model.unload()
         assert "unloaded" in error(explain(client), 503)
-        assert client.get("/v1/models").json() == [
-            {
-                "name": "shapes",
-                "state": "unloaded",
-                "classes": None,
-                "labels": [],
-                "input": [],
-                "layer": None,
-                "methods": [],
-                "provider": None,
-                "sha256": None,
-            }
-        ]
+        (told,) = client.get("/v1/models").json()
+        assert (told["state"], told["classes"], told["methods"]) == ("unloaded", None, [])
         model.load()
         assert explain(client).status_code == 200
 

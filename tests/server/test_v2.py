@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
-pytest.importorskip("httpx")
+pytest.importorskip("httpx2")
 
-import httpx
+import httpx2 as httpx
 
 import camrt
 from camrt.server.v2.classes import read_classes
