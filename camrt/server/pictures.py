@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from reprlib import repr as brief
 
 import cv2
 import numpy as np
 
+from camrt.errors import ParameterError
 from camrt.explanation import Explanation
 from camrt.photo import Photo
-from camrt.render import encode_png
+from camrt.render import COLORMAPS, encode_png
 from camrt.server.errors import Refusal
 
 OVERLAY, HEATMAP, NONE = "overlay", "heatmap", "none"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How pictures look.
+
+    Attributes
+    ----------
+    alpha : float
+    colormap : str
+    longest : int or None
+        Most pixels of the longer side.
+    """
+
+    alpha: float = 0.5
+    colormap: str = "turbo"
+    longest: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.alpha, bool | str) or not 0 <= self.alpha <= 1:
+            raise ParameterError(f"alpha must lie in [0, 1], got {brief(self.alpha)}.")
+        if self.colormap not in COLORMAPS:
+            raise ParameterError(f"colormap must be one of {', '.join(COLORMAPS)}, got {brief(self.colormap)}.")
+        if self.longest is not None and (type(self.longest) is not int or self.longest < 1):
+            raise ParameterError(f"longest must be a number of pixels, got {brief(self.longest)}.")
 
 
 def shrunk(explanation: Explanation, longest: int | None) -> Explanation:
@@ -38,10 +65,11 @@ def check_area(explanation: Explanation, most: int) -> None:
         )
 
 
-def pictures(explanation: Explanation, kind: str, alpha: float, colormap: str) -> list[bytes]:
+def pictures(explanation: Explanation, kind: str, look: Look) -> list[bytes]:
     """Return a PNG for every target: its heatmap in grey, or over the photo."""
     if kind == OVERLAY:
-        return [encode_png(explanation.overlay(i, alpha=alpha, colormap=colormap)) for i in range(len(explanation.targets))]
+        drawn = (explanation.overlay(i, alpha=look.alpha, colormap=look.colormap) for i in range(len(explanation.targets)))
+        return [encode_png(one) for one in drawn]
     return [encode_png(np.rint(one * 255).astype(np.uint8)) for one in explanation.heatmap]
 
 

@@ -169,6 +169,12 @@ def test_what_is_no_photo_is_400(client, photo):
     error(explain(client, photo), 400)
 
 
+def test_a_request_may_ask_for_less_time_than_the_server_gives(client):
+    assert "0.001 s" in error(explain(client, timeout=0.001), 504)
+    assert explain(client, timeout=50).status_code == 200
+    error(explain(client, timeout=0), 422)
+
+
 def test_no_photo_at_all_is_400(client):
     assert "There is no photo" in error(client.post("/v1/explain"), 400)
 

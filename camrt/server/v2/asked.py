@@ -7,42 +7,16 @@ from dataclasses import dataclass
 from reprlib import repr as brief
 from typing import Any
 
-from camrt.errors import ParameterError
 from camrt.explainer import DEFAULT_METHOD
 from camrt.manifest import Manifest
-from camrt.render import COLORMAPS
 from camrt.server.errors import Refusal
+from camrt.server.pictures import Look
 from camrt.server.v2.classes import read_classes
 from camrt.server.v2.parts import Scalar
 
 IGNORED = ("priority", "sequence_id", "sequence_start", "sequence_end", "binary_data_output", "headers", "content_type")
 RESERVED = "triton_"  # what Triton's own parameters start with
 CLASSES = ("target", "top", "versus")
-
-
-@dataclass(frozen=True)
-class Look:
-    """How overlays look.
-
-    Attributes
-    ----------
-    alpha : float
-    colormap : str
-    longest : int or None
-        Most pixels of the longer side.
-    """
-
-    alpha: float = 0.5
-    colormap: str = "turbo"
-    longest: int | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.alpha, bool | str) or not 0 <= self.alpha <= 1:
-            raise ParameterError(f"alpha must lie in [0, 1], got {brief(self.alpha)}.")
-        if self.colormap not in COLORMAPS:
-            raise ParameterError(f"colormap must be one of {', '.join(COLORMAPS)}, got {brief(self.colormap)}.")
-        if self.longest is not None and (type(self.longest) is not int or self.longest < 1):
-            raise ParameterError(f"longest must be a number of pixels, got {brief(self.longest)}.")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import numpy as np
 from fastapi import Request
@@ -16,9 +15,8 @@ from camrt.explanation import Explanation
 from camrt.manifest import Manifest
 from camrt.question import Question
 from camrt.server.body import read_body
-from camrt.server.errors import TimedOut
 from camrt.server.model import Model
-from camrt.server.patience import unless_gone
+from camrt.server.patience import unless_gone, within
 from camrt.server.service import Service
 from camrt.server.told import facts
 from camrt.server.v2.answer import written
@@ -38,7 +36,7 @@ async def infer(service: Service, request: Request, model: Model) -> Response:
         inference = await service.in_hands(read_inference, body, request.headers.get(HEADER))
         asked = read_asked(inference.parameters, manifest, options.max_targets)
         question = service.question(model, asked.method, asked.settings, **asked.classes)
-        async with _within(asked.timeout, started):
+        async with within(asked.timeout, started):
             sources = await service.in_hands(read_sources, inference.tensor, manifest, options)
             _check_size(inference, question, manifest, options.max_pixels)
             async with service.prepared(model, sources) as images:
@@ -46,19 +44,6 @@ async def infer(service: Service, request: Request, model: Model) -> Response:
                 seen = await unless_gone(request, _seen(service, model, question, images, explained))
                 found = Found(manifest, question, *seen, asked.look, options.max_pixels)
                 return await _answered(service, request, model, inference, found)
-
-
-@asynccontextmanager
-async def _within(seconds: float | None, since: float) -> AsyncIterator[None]:
-    """End what takes longer than a request may, by its own wish."""
-    if seconds is None:
-        yield
-        return
-    try:
-        async with asyncio.timeout_at(since + seconds):
-            yield
-    except TimeoutError:
-        raise TimedOut(seconds) from None
 
 
 def _check_size(inference: Inference, question: Question, manifest: Manifest, most: int) -> None:

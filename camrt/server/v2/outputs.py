@@ -13,8 +13,7 @@ from camrt.explanation import Explanation
 from camrt.manifest import Manifest
 from camrt.question import Question
 from camrt.server.errors import Refusal
-from camrt.server.pictures import OVERLAY, pictures, shrunk
-from camrt.server.v2.asked import Look
+from camrt.server.pictures import OVERLAY, Look, pictures, shrunk
 from camrt.server.v2.tensors import BYTES, Tensor, Values
 
 
@@ -111,7 +110,7 @@ def _overlays(found: Found) -> list[bytes]:
             f"Overlays of {area:,} pixels are more than {found.most:,} in all. "
             "Ask for fewer images or classes, or for smaller overlays with the parameter longest, for instance 1024.",
         )
-    return list(chain.from_iterable(pictures(one, OVERLAY, look.alpha, look.colormap) for one in small))
+    return list(chain.from_iterable(pictures(one, OVERLAY, look) for one in small))
 
 
 OUTPUTS: Mapping[str, Output] = {

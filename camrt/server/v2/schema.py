@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from camrt.server.answers import Problem
+from camrt.server.v1.schema import Problem
 from camrt.server.v2.inference import HEADER
 from camrt.server.v2.inputs import INPUTS
 from camrt.server.v2.outputs import OUTPUTS

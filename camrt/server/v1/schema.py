@@ -121,6 +121,26 @@ class MethodAnswer(BaseModel):
     parameters: dict[str, ParameterAnswer]
 
 
-def explanation_answer(told: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return what `Explanation.to_json` tells, as far as a client may know it, with more beside it."""
-    return {name: told[name] for name in told if name in Answer.model_fields} | more
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        400: "The photo or the request cannot be read", 401: "A token is needed", 403: "Asked in another site's name",
+        404: "There is no such model, sample or kept photo", 406: "None of the media types can be had",
+        408: "The body came too slowly", 413: "The body is too large", 415: "The Content-Encoding is unknown",
+        422: "What is asked is not there, or not allowed", 429: "Too many requests of this client are under way",
+        500: "The server failed", 503: "Too much is under way, or the model cannot answer now", 504: "It took too long",
+    }.items()
+}  # fmt: skip
+PHOTO = {"schema": {"type": "string", "format": "binary"}}
+BODY = {
+    "requestBody": {
+        "description": "The photo: JPEG, PNG, WebP, BMP, GIF or TIFF; none with `photo` or `sample`",
+        "required": False,
+        "content": {
+            "image/*": PHOTO,
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"photo": PHOTO["schema"]}, "required": ["photo"]}
+            },
+        },
+    }
+}
