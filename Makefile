@@ -13,7 +13,7 @@ demo: .venv/done
 	@echo "Look at $(CURDIR)/demo/*.png"
 
 test: .venv-test/done
-	.venv-test/bin/python -m pytest -m "not slow"
+	.venv-test/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv-test/done
 	.venv-test/bin/python -m pytest -m slow
