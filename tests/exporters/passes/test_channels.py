@@ -614,7 +614,7 @@ def test_a_network_of_thousands_of_nodes_takes_a_moment():
     assert count(built) == 0
 
 
-@pytest.mark.parametrize("build", [residual, inverted_residual, quantised], ids=str)
+@pytest.mark.parametrize("build", [residual, inverted_residual, quantised], ids=lambda build: build.__name__)
 def test_a_network_in_channels_last_is_cut_and_explained(build, cut):
     built = build()
     bundle = cut(built)
