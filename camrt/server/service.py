@@ -17,6 +17,7 @@ from camrt.explainer import HANDS, WORKERS, Explainer
 from camrt.explanation import Explanation
 from camrt.header import read_header
 from camrt.image import pixels_of
+from camrt.methods import METHODS
 from camrt.photo import Photo, check_size
 from camrt.preprocess import Preprocess
 from camrt.question import Question, read_question
@@ -30,7 +31,7 @@ from camrt.server.models import Models
 from camrt.server.options import Options
 
 GRACE = 30.0  # seconds beyond a request's time after which a group that still runs means that the engine is stuck
-BOUNDED = {"clusters": "max_clusters", "groups": "max_clusters", "masks": "max_masks"}
+BOUNDED = {"clusters": "max_clusters", "tail_clusters": "max_clusters", "groups": "max_clusters", "masks": "max_masks"}
 
 Result = TypeVar("Result")
 Source = bytes | np.ndarray  # an encoded photo, pixels (H, W, 3) uint8, or the network's input (C, H, W) float32
@@ -116,7 +117,7 @@ class Service:
         Refusal
             422: it is more than the server allows.
         """
-        question = read_question(model.explainer.manifest, method, parameters, **classes)
+        question = read_question(model.explainer.manifest, method, self._lowered(method) | {**parameters}, **classes)
         name, options = question.method.name, self.options
         if name not in options.methods:
             raise Refusal(422, f"This server does not offer {name}. It offers: {', '.join(options.methods)}.")
@@ -128,6 +129,12 @@ class Service:
             if not isinstance(value, str) and value > most:
                 raise Refusal(422, f"{parameter} may be at most {most} on this server, got {value}.")
         return question
+
+    def _lowered(self, method: str) -> dict[str, int]:
+        """Return the parameters of a method whose defaults are more than the server allows, as many as it does."""
+        limits = {name: getattr(self.options, limit) for name, limit in BOUNDED.items()}
+        defaults = {name: p.default for name, p in METHODS[method].parameters.items()} if method in METHODS else {}
+        return {name: most for name, most in limits.items() if isinstance(d := defaults.get(name), int) and d > most}
 
     @asynccontextmanager
     async def prepared(self, model: Model, sources: Sequence[Source]) -> AsyncIterator[list[Prepared]]:

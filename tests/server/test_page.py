@@ -9,11 +9,15 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import camrt
+from tests import graphs
 from tests.conftest import SAMPLES
 
 from .conftest import Served, serving
@@ -34,9 +38,21 @@ MARKUP = "<img src=x onerror=document.title='bad'>"
 
 
 @pytest.fixture(scope="module")
+def cropped(tmp_path_factory) -> Iterator[tuple[Path, Served]]:
+    """A bundle whose network sees the middle of a photo only, and a server of it."""
+    export = pytest.importorskip("exporters").export
+    folder = tmp_path_factory.mktemp("cropped")
+    source = graphs.save(graphs.classifier(), folder / "tiny.onnx")
+    export(source, folder / "bundle", overrides={"resize": 40, "scale": 1 / 255})
+    with serving(str(folder / "bundle")) as server:
+        yield folder / "bundle", server
+
+
+@pytest.fixture(scope="module")
 def closed() -> Iterator[Served]:
-    """A server of two models that wants a token, and allows two classes a question."""
-    with serving("shapes", "other=models/shapes", "--max-targets", "2", CAMRT_TOKENS=TOKEN) as server:
+    """A server of two models that wants a token, and allows two classes, 12 clusters and 1 MiB."""
+    limits = ("--max-targets", "2", "--max-clusters", "12", "--max-body", "1")
+    with serving("shapes", "other=models/shapes", *limits, CAMRT_TOKENS=TOKEN) as server:
         yield server
 
 
@@ -112,6 +128,22 @@ def posts(page) -> list[tuple[str, int]]:
     return found
 
 
+def saved_picture(page, folder, name: str | None = None) -> np.ndarray:
+    """Return the picture that the page saves."""
+    with page.expect_download() as saved:
+        page.click("#save")
+    assert name is None or saved.value.suggested_filename == name
+    saved.value.save_as(folder / "saved.png")
+    return cv2.imread(str(folder / "saved.png"))[..., ::-1]
+
+
+def drawn(page, opacity: str) -> np.ndarray:
+    """Return the pixels of the picture on the page, the heatmap being so opaque."""
+    page.fill("#opacity", opacity)
+    data = page.evaluate("document.querySelector('#picture').toDataURL().split(',')[1]")
+    return cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+
+
 def change_answers(page, change) -> None:
     """Let each explanation be changed on its way."""
 
@@ -143,13 +175,29 @@ def test_a_sample_shows_its_prediction_and_heatmap(page):
 
 def test_the_saved_picture_is_what_camrt_draws(page, shapes, tmp_path):
     try_sample(page, "star_ring")
-    with page.expect_download() as saved:
-        page.click("#save")
-    assert saved.value.suggested_filename == "star_ring.star.cluster-cam.png"
-    saved.value.save_as(tmp_path / "saved.png")
     ours = shapes.explain(SAMPLES / "star_ring.png", target="star").overlay(0)
-    theirs = cv2.imread(str(tmp_path / "saved.png"))[..., ::-1]
-    assert np.abs(theirs.astype(int) - ours).max() <= 2
+    assert np.abs(saved_picture(page, tmp_path, "star_ring.star.cluster-cam.png").astype(int) - ours).max() <= 2
+
+
+def test_what_the_network_did_not_see_is_not_coloured(open_page, cropped, tmp_path):
+    path, server = cropped
+    photo = np.random.default_rng(0).integers(0, 256, (101, 60, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), photo[..., ::-1])
+    page = open_page(server)
+    page.set_input_files("#file", tmp_path / "noise.png")
+    page.wait_for_selector("[data-state=done] #picture[data-shows]")
+    explanation = camrt.load(path, providers=["cpu"]).explain(photo, target=page.get_attribute("#picture", "data-shows"))
+    seen = explanation.geometry.seen()
+    assert 0.2 < seen.mean() < 0.5
+    shown = [drawn(page, opacity) for opacity in ("0", "1")]
+    coloured = (shown[0] != shown[1]).any(axis=2)
+    size = replace(explanation.geometry, photo=coloured.shape)
+    assert not coloured[~size.seen()].any()
+    assert coloured[size.seen()].mean() > 0.99
+    page.fill("#opacity", "0.5")
+    theirs = saved_picture(page, tmp_path)
+    assert np.array_equal(theirs[~seen], photo[~seen])
+    assert np.abs(theirs.astype(int) - explanation.overlay(0)).max() <= 2
 
 
 def test_the_saved_answer_has_all_but_pictures(page, tmp_path):
@@ -371,6 +419,41 @@ def test_a_server_that_allows_fewer_classes_is_asked_for_fewer(inside):
     inside.fill("#target", "cross")
     inside.press("#target", "Enter")
     shows(inside, 4, "cluster-cam")
+
+
+def test_a_server_that_allows_fewer_clusters_is_asked_for_no_more(inside):
+    found = posts(inside)
+    try_sample(inside, "star")
+    counts = inside.locator("#counts option").evaluate_all("all => all.map((one) => one.value)")
+    assert counts == ["auto", "5", "10"]
+    inside.fill("#clusters", "20")
+    inside.press("#clusters", "Enter")
+    inside.wait_for_selector("#total >> text=/13\\spasses/")
+    assert inside.input_value("#clusters") == "12"
+    assert "clusters=12" in found[-1][0]
+
+
+def test_a_photo_that_is_larger_than_the_server_takes_is_not_sent(inside, tmp_path):
+    found = posts(inside)
+    (tmp_path / "large.png").write_bytes(bytes((1 << 20) + 1))
+    inside.set_input_files("#file", tmp_path / "large.png")
+    inside.wait_for_selector("#alert >> text=large.png has 1\u00a0MiB")
+    assert found == []
+    try_sample(inside, "star")
+
+
+def test_a_token_is_still_asked_for_after_what_cannot_be_one_and_a_file_that_is_no_photo(open_page, closed, tmp_path):
+    page = open_page(closed)
+    page.fill("#token", "two words")
+    page.press("#token", "Enter")
+    page.wait_for_selector("#alert >> text=no spaces")
+    (tmp_path / "notes.txt").write_text("no image")
+    page.set_input_files("#file", tmp_path / "notes.txt")
+    page.wait_for_selector("#alert >> text=is no photo")
+    page.fill("#token", TOKEN)
+    page.press("#token", "Enter")
+    page.wait_for_selector("#samples button:enabled >> nth=5")
+    assert page.is_hidden("#alert")
 
 
 def test_one_of_several_models_is_chosen(inside):

@@ -214,7 +214,10 @@ def test_limits_are_the_servers(shapes):
         shapes, max_targets=2, max_clusters=5, methods=("cluster-cam", "grad-cam"), max_pixels=1000, max_decoded=1 << 20
     ) as (client, _):
         assert "At most 2 classes" in error(explain(client, top=3), 422)
-        assert "at most 5" in error(explain(client), 422)
+        assert "at most 5" in error(explain(client, clusters=6), 422)
+        assert "at most 5" in error(explain(client, param="tail_clusters=6"), 422)
+        lowered = explain(client, cv2.imencode(".png", np.zeros((20, 20, 3), np.uint8))[1].tobytes()).json()["parameters"]
+        assert (lowered["clusters"], lowered["tail_clusters"]) == (5, 5)
         assert "It offers: cluster-cam, grad-cam" in error(explain(client, method="eigen-cam"), 422)
         assert "384 x 384" in error(explain(client, method="grad-cam"), 400)
 

@@ -1,18 +1,13 @@
 // The page /docs, made from /openapi.json: every operation with its parameters, its answers and a command line that asks it.
 
+import { element, make, quoted } from "./dom.js";
+
 const FACES = {
   "/v1": ["The plain face", "For people, scripts and the page: a photo in the body, what to ask in the address."],
   "/v2": ["The Open Inference Protocol", "What clients of Triton and KServe speak, version 2 over HTTP: tensors in, tensors out."],
 };
 const PHOTO = "photo.jpg";
 
-const element = (id) => document.getElementById(id);
-const make = (tag, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
-const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 const anchor = (verb, path) => `${verb}${path}`.toLowerCase().replace(/[^a-z0-9]+/g, "-");
 
 let api, names, token;
