@@ -34,6 +34,7 @@ def cluster(points: np.ndarray, clusters: int, clustering: str = "kmeans", *, se
     """
     if clustering == "kmeans":
         return kmeans(points, clusters, seed=seed)
+    points = np.ascontiguousarray(points)  # BLAS sums in another order where they lie otherwise
     distinct, row_of = np.unique(points, axis=0, return_inverse=True)
     found = min(clusters, len(distinct))
     if found == 1:

@@ -37,10 +37,14 @@ class Question:
     versus: int | None
 
     @property
+    def count(self) -> int:
+        """T, how many classes are explained."""
+        return len(self.classes) if isinstance(self.classes, list) else self.classes
+
+    @property
     def alike(self) -> tuple[Any, ...]:
         """What questions have in common that can be answered together: all but which classes they ask about."""
-        count = len(self.classes) if isinstance(self.classes, list) else self.classes
-        return self.method.name, *self.settings.items(), count, self.versus
+        return self.method.name, *self.settings.items(), self.count, self.versus
 
     def targets(self, logits: np.ndarray) -> np.ndarray:
         """Return class indices (N, T) for logits (N, L); the most probable by falling logit, equal ones by index, NaN last."""

@@ -84,7 +84,7 @@ def test_saving_writes_overlays_heatmaps_and_json(explanation, tmp_path):
     assert np.array_equal(drawn, explanation.overlay([t.name for t in explanation.targets].index("star")))
     described = json.loads((tmp_path / "new/out/star_ring.explanation.json").read_text())
     assert {t["label"] for t in described["targets"]} == {"star", "ring"}
-    assert (described["passes"], described["tail_passes"], described["backward_passes"]) == (11, 10, 0)
+    assert (described["passes"], described["tail_passes"], described["backward_passes"]) == (11, 40, 0)
     assert described["bundle"]["name"] == "shapes"
     assert described["files"]["heatmap"] == "star_ring.npy"
 

@@ -27,8 +27,10 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_both_packages_and_the_built_in_bundle(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"camrt/cli/__init__.py", "camrt/py.typed", "exporters/export.py"} <= names
-    bundle = {n.rsplit("/", 1)[1] for n in names if n.startswith("camrt/models/shapes/")}
+    bundle = {n.rsplit("/", 1)[1] for n in names if n.startswith("camrt/models/shapes/") and "/samples/" not in n}
     assert bundle == {"bundle.json", "head.onnx", "tail.onnx", "gradient.onnx", "score.onnx", "weights.bin"}
+    assert "camrt/models/shapes/samples/heart.png" in names
+    assert {"camrt/server/page/index.html", "camrt/server/page/app.js"} <= names
     assert not any(n.startswith(("tests/", "models/")) for n in names)
 
 

@@ -124,5 +124,5 @@ def test_a_compiled_file_gives_the_heatmaps_of_real_photos(exported, real, tmp_p
     assert agreement.logits == 0
     assert agreement.clusters in (None, 14)
     assert agreement.on_rounding == 0
-    assert agreement.heatmap <= (0.05 if "int8" in name else 2e-5)
+    assert agreement.heatmap <= (0.05 if "int8" in name else 5e-5)
     assert found.size <= 1.01 * found.built.network_size + 64_000

@@ -20,6 +20,8 @@ from camrt.server.errors import Refusal, refusal_of
 from camrt.server.gate import Gate
 from camrt.server.headers import SafeHeaders
 from camrt.server.journal import Journal, refused
+from camrt.server.pieces import Pieces
+from camrt.server.rest import Rest
 from camrt.server.service import Service
 
 MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -46,9 +48,11 @@ def create_app(service: Service) -> ASGIApp:
     _add_errors(api)
     app: ASGIApp = api
     for layer in (
+        Pieces,
         lambda inner: Gate(inner, service.options, service.counters, lambda: service.patience),
         SafeHeaders,
         lambda inner: Journal(inner, service.counters),
+        Rest,
     ):  # the last is the outermost
         app = layer(app)
     return app
@@ -62,15 +66,15 @@ def _add_pages(api: FastAPI, service: Service) -> None:
     def part(name: str) -> Response:
         return Response(parts[name], media_type=MEDIA[Path(name).suffix], headers={"Cache-Control": "no-cache"})
 
-    @api.get("/", include_in_schema=False)
+    @api.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def index() -> Response:
         return part("index.html")
 
-    @api.get("/docs", include_in_schema=False)
+    @api.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> Response:
         return part("docs.html")
 
-    @api.get("/static/{name}", include_in_schema=False)
+    @api.api_route("/static/{name}", methods=["GET", "HEAD"], include_in_schema=False)
     async def static(name: str) -> Response:
         if name not in parts:
             raise Refusal(404, "There is no such file.")

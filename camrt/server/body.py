@@ -27,28 +27,55 @@ async def read_body(request: Request, options: Options, uploads: Budget) -> Asyn
     Overloaded
         The budget is used up.
     """
-    size = _announced(request, options.max_body)
-    if not uploads.take_now(size):
-        raise Overloaded(1, "The server holds as many uploads as it takes")
+    _check_length(request, options.max_body)
+    share = Share(uploads)
     try:
-        yield _decompressed(await _received(request, options), request.headers.get("content-encoding", ""), options.max_body)
+        body = await _received(request, options, share)
+        plain = _decompressed(body, request.headers.get("content-encoding", ""), options.max_body)
+        share.grow(len(plain) - len(body))
+        yield plain
     finally:
-        uploads.give_back(size)
+        share.end()
 
 
-def _announced(request: Request, most: int) -> int:
-    """Return how many bytes a body may have."""
+class Share:
+    """What one request holds of a budget: of the bytes that have come, not of those that were announced."""
+
+    def __init__(self, budget: Budget):
+        self._budget, self._size = budget, 0
+
+    def grow(self, size: int) -> None:
+        """Hold more.
+
+        Raises
+        ------
+        Overloaded
+            The budget is used up.
+        """
+        if size > 0 and not self._budget.take_now(size):
+            raise Overloaded(1, "The server holds as many uploads as it takes")
+        self._size += max(size, 0)
+
+    def end(self) -> None:
+        """Give everything back."""
+        self._budget.give_back(self._size)
+        self._size = 0
+
+
+def _check_length(request: Request, most: int) -> None:
+    """Refuse a length that is none or too great, and one beside a transfer encoding, which proxies may read otherwise."""
     length = request.headers.get("content-length")
     if length is None:
-        return most
+        return
+    if "transfer-encoding" in request.headers:
+        raise Refusal(400, "A body has a Content-Length or a Transfer-Encoding, not both.", {"Connection": "close"})
     if not (length.isascii() and length.isdigit()) or len(length) > 18:
         raise Refusal(400, f"Content-Length must be a number, got {length[:40]!r}.")
     if int(length) > most:
         raise _too_large(most)
-    return int(length)
 
 
-async def _received(request: Request, options: Options) -> bytes:
+async def _received(request: Request, options: Options, share: Share) -> bytes:
     parts, size = [], 0
     try:
         async with asyncio.timeout(options.upload_timeout):
@@ -56,6 +83,7 @@ async def _received(request: Request, options: Options) -> bytes:
                 size += len(part)
                 if size > options.max_body:
                     raise _too_large(options.max_body)
+                share.grow(len(part))
                 parts.append(part)
     except TimeoutError:
         raise Refusal(408, f"The body did not come within {options.upload_timeout:g} s.", {"Connection": "close"}) from None

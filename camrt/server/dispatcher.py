@@ -12,7 +12,7 @@ from camrt.answer import Prepared
 from camrt.question import Question
 from camrt.server.errors import Refusal
 from camrt.server.line import Line
-from camrt.server.model import Model
+from camrt.server.model import Loaded
 from camrt.server.work import Work
 
 
@@ -66,7 +66,7 @@ class Dispatcher:
         longest = max((time.monotonic() - began for began in self._began.values()), default=0.0)
         return bool(self._workers) and not any(w.done() for w in self._workers) and longest < self._stalled
 
-    async def submit(self, model: Model, question: Question | None, image: Prepared) -> Any:
+    async def submit(self, loaded: Loaded, question: Question | None, image: Prepared) -> Any:
         """Return the explanation of an image, or without a question its logits.
 
         Where the caller is cancelled, work that waits is dropped, and so is that which runs once nobody wants any of it.
@@ -76,7 +76,7 @@ class Dispatcher:
         CamrtError
             As `Explainer.explain`.
         """
-        work = Work(model, model.explainer, question, image, asyncio.get_running_loop().create_future())
+        work = Work(loaded, question, image, asyncio.get_running_loop().create_future())
         self._line.put(work)
         return await work.answer
 
@@ -86,7 +86,7 @@ class Dispatcher:
             group = await self._line.take()
             started = self._began[number] = time.monotonic()
             try:
-                answers = await loop.run_in_executor(self._threads, group[0].model.answers, group)
+                answers = await loop.run_in_executor(self._threads, group[0].loaded.model.answers, group)
             except Exception as error:  # a fault of camrt's own must not end the worker
                 answers = [error] * len(group)
             finally:

@@ -82,6 +82,7 @@ STATUS: Mapping[type[CamrtError], tuple[int, str | None]] = {
     ExplanationError: (500, "The answer could not be written; the server's log says why."),
     CamrtError: (500, "The server failed; its log says why."),
 }
+MAX_TEXT = 1000  # characters that a client is told, which may be its own
 INTERNAL = (500, "The server failed; its log says why.")
 
 
@@ -91,4 +92,4 @@ def refusal_of(error: BaseException) -> Refusal:
         return error
     status, text = next((told for kind, told in STATUS.items() if isinstance(error, kind)), INTERNAL)
     headers = {"Retry-After": "5"} if status == 503 else {}
-    return Refusal(status, str(error) if text is None else text, headers)
+    return Refusal(status, str(error)[:MAX_TEXT] if text is None else text, headers)

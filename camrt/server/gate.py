@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections import Counter
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from contextlib import AsyncExitStack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,6 +18,7 @@ from camrt.server.options import Options
 
 OPEN = ("/v2/health/", "/static/")  # what needs no token, beside
 OPEN_PAGES = ("/", "/docs", "/openapi.json")
+HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")  # a name or an address, perhaps with a port
 
 
 class Gate:
@@ -41,7 +43,7 @@ class Gate:
             return
         headers = Headers(scope=scope)
         self._check_host(headers)
-        _check_origin(headers)
+        _check_origin(scope, headers)
         client = self._client(scope, headers)
         if scope["method"] == "POST":
             await self._pass(client, scope, receive, send)
@@ -57,7 +59,9 @@ class Gate:
         self._under_way[client] += 1
         self._counters.under_way.inc()
         try:
-            await self._within(scope, receive, send)
+            async with AsyncExitStack() as held:  # what an answer holds, until it was sent
+                scope.setdefault("state", {})["held"] = held
+                await self._within(scope, receive, send)
         finally:
             self._under_way[client] -= 1
             if not self._under_way[client]:
@@ -74,9 +78,10 @@ class Gate:
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse other names than the server's: a page elsewhere may have had its own name lead here (DNS rebinding)."""
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self._options.hosts and host not in self._options.hosts:
-            raise Refusal(403, f"This server is not called {host[:100]!r}. Start it with --allow-host to let it be.")
+        found = HOST.fullmatch(headers.get("host", ""))
+        name = found.group(1).strip("[]").lower() if found else ""
+        if self._options.hosts and name not in self._options.hosts:
+            raise Refusal(403, f"This server is not called {name[:100]!r}. Start it with --allow-host to let it be.")
 
     def _client(self, scope: Scope, headers: Headers) -> str:
         """Return who asks, by token or address; refuse who has no token where one is needed."""
@@ -93,9 +98,11 @@ class Gate:
         raise Refusal(401, "This server wants a token: Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"})
 
 
-def _check_origin(headers: Headers) -> None:
-    """Refuse what another site's page asks in its visitor's name."""
-    origin = headers.get("origin")
-    elsewhere = origin is not None and urlsplit(origin).netloc != headers.get("host")
-    if elsewhere or headers.get("sec-fetch-site") == "cross-site":
+def _check_origin(scope: Scope, headers: Headers) -> None:
+    """Refuse what another site's page asks in its visitor's name; a link to a page of this server may be followed."""
+    if scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN_PAGES:
+        return
+    own = (f"http://{headers.get('host')}", f"https://{headers.get('host')}")
+    elsewhere = any(origin not in own for origin in headers.getlist("origin"))
+    if elsewhere or headers.get("sec-fetch-site", "").lower() == "cross-site":
         raise Refusal(403, "Pages of other sites may not ask this server.")

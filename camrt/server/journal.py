@@ -38,6 +38,22 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry | told, default=str)
 
 
+class Seldom(logging.Filter):
+    """Lets a logger other than the server's own say one thing a second: a flood of connections must not flood the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is written."""
+        now = time.monotonic()
+        if record.name == log.name or now - self._last.get(record.name, -1.0) >= 1:
+            self._last[record.name] = now
+            return True
+        return False
+
+
 class Journal:
     """The outermost layer: gives each request its id, answers what goes wrong, counts and logs."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 
+ENTRY = 500  # bytes that each takes beside its own
+
 
 class Kept:
     """So many bytes of photos.
@@ -21,13 +23,13 @@ class Kept:
 
     def keep(self, photo: bytes) -> str | None:
         """Keep a photo; return its name, or None where it is too large."""
-        if len(photo) > self._most:
+        if len(photo) + ENTRY > self._most:
             return None
         name = secrets.token_urlsafe(18)
         self._photos[name] = photo
-        self._size += len(photo)
+        self._size += len(photo) + ENTRY
         while self._size > self._most:
-            self._size -= len(self._photos.popitem(last=False)[1])
+            self._size -= len(self._photos.popitem(last=False)[1]) + ENTRY
         return name
 
     def get(self, name: str) -> bytes | None:

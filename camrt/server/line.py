@@ -41,7 +41,7 @@ class Line:
                 await self._grown.wait()
             lead = self._waiting[0]
             left = self._delay - (time.perf_counter() - lead.arrived)
-            if left <= 0 or len(self._like(lead)) >= lead.explainer.together:
+            if left <= 0 or len(self._like(lead)) >= lead.loaded.explainer.together:
                 return self._leave(self._like(lead))
             self._grown.clear()
             try:
@@ -58,7 +58,7 @@ class Line:
     def _like(self, lead: Work) -> list[Work]:
         found: list[Work] = []
         for work in self._waiting:
-            if len(found) == lead.explainer.together:
+            if len(found) == lead.loaded.explainer.together:
                 break
             if work.wanted and work.alike == lead.alike:
                 found.append(work)

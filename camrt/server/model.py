@@ -6,20 +6,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from camrt.answer import answer, predict
 from camrt.errors import MethodUnavailable, ParameterError
 from camrt.explainer import DEFAULT_METHOD, Explainer
+from camrt.manifest import Manifest
 from camrt.photo import Photo
 from camrt.question import read_question
 from camrt.server.errors import Refusal
-from camrt.server.work import Work
 from camrt.stream import OF_ONE_IMAGE, apart
 from camrt.turns import Stopped, Turns
+
+if TYPE_CHECKING:
+    from camrt.server.work import Work
 
 log = logging.getLogger("camrt.server")
 
@@ -33,6 +37,28 @@ class State(StrEnum):
     LOADING = "loading"
     READY = "ready"
     FAILING = "failing"  # its graphs failed when they were last run
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as it was when a request was accepted, which may use it to the end, unloaded or exchanged since or not.
+
+    Attributes
+    ----------
+    model : Model
+    explainer : Explainer
+    """
+
+    model: Model
+    explainer: Explainer
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.explainer.manifest
 
 
 class Model:
@@ -58,9 +84,8 @@ class Model:
         self._explainer: Explainer | None = None
         self._changing = threading.Lock()  # held while it is loaded or unloaded
 
-    @property
-    def explainer(self) -> Explainer:
-        """The loaded bundle's, which whoever took it may use to the end, unloaded or not.
+    def take(self) -> Loaded:
+        """Return what is loaded now.
 
         Raises
         ------
@@ -70,12 +95,7 @@ class Model:
         explainer = self._explainer
         if explainer is None:
             raise Refusal(503, f"The model {self.name!r} cannot answer: {self.state}.", {"Retry-After": "5"})
-        return explainer
-
-    @property
-    def loaded(self) -> bool:
-        """Whether there is an explainer; it may be failing."""
-        return self._explainer is not None
+        return Loaded(self, explainer)
 
     def load(self) -> None:
         """Open the bundle, unless it is open, and run it in every size of batch, so that no request waits for that.
@@ -104,7 +124,7 @@ class Model:
 
     def probe(self) -> None:
         """Explain noise, and be ready if that goes well."""
-        self._probe(self.explainer, [1])
+        self._probe(self.take().explainer, [1])
         self._went_well()
 
     def _probe(self, explainer: Explainer, sizes: Sequence[int]) -> None:
@@ -118,7 +138,7 @@ class Model:
 
     def answers(self, group: Sequence[Work]) -> list[Any]:
         """Return, for each work of a group of alike ones, its answer or the error that it met; runs in a worker's thread."""
-        explainer, question = group[0].explainer, group[0].question
+        explainer, question = group[0].loaded.explainer, group[0].question
         turns = Turns(self._device, lambda: any(work.wanted for work in group))
         started = time.perf_counter()
 

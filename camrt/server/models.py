@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from camrt.errors import did_you_mean
 from camrt.server.errors import Refusal
-from camrt.server.model import Model, State
+from camrt.server.model import Loaded, Model, State
 
 log = logging.getLogger("camrt.server")
 PROBE_EVERY = 5.0  # seconds between two looks whether a failing model runs again
@@ -49,17 +49,15 @@ class Models:
             raise Refusal(404, f"There is no model {name[:200]!r}.{did_you_mean(name[:200], self._models)}")
         return self._models[name]
 
-    def answering(self, name: str | None) -> Model:
-        """Return a model that is loaded.
+    def answering(self, name: str | None) -> Loaded:
+        """Return a model as it is loaded now.
 
         Raises
         ------
         Refusal
             404: there is none of that name; 503: it is not loaded.
         """
-        model = self.named(name)
-        _ = model.explainer  # refuses where there is none
-        return model
+        return self.named(name).take()
 
     async def load(self, model: Model) -> None:
         """Load a model, or wait until somebody else has."""

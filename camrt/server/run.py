@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from camrt.errors import ParameterError
 from camrt.server.app import create_app
-from camrt.server.journal import JsonLines
-from camrt.server.options import Options
+from camrt.server.journal import JsonLines, Seldom
+from camrt.server.protocol import bounded
 from camrt.server.service import Service
 
+OTHER_FILES = 256  # that the process has open beside its connections
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 
 
@@ -41,13 +40,14 @@ def serve(service: Service, host: str, port: int, started: Callable[[str], None]
         The address cannot be bound.
     """
     _log_to_stderr()
+    _allow_files(service.options.connections)
     with bound(host, port) as sock:  # before models are loaded, which takes a while
         service.load()
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{sock.getsockname()[1]}/"
         server = _Server(config_of(service), lambda: started(url))
-        for end in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(end, lambda *_: None)  # uvicorn's own handlers end it; then it raises the signal once more
+        for end in (signal.SIGTERM, signal.SIGINT):  # before uvicorn's own handlers, and when it raises the signal once more
+            signal.signal(end, lambda *_: setattr(server, "should_exit", True))
         server.run([sock])
 
 
@@ -74,6 +74,7 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
+        sock.listen()  # so that a second server hears now that the port is taken; clients wait until models are loaded
     except OSError as error:
         sock.close()
         raise ParameterError(f"{host}:{port} cannot be bound: {error.strerror}. Take another --port.") from None
@@ -84,63 +85,29 @@ def config_of(service: Service) -> uvicorn.Config:
     """Return how uvicorn serves a service."""
     options = service.options
     return uvicorn.Config(
-        create_app(service), http=_bounded(options), ws="none", log_config=None, access_log=False,
+        create_app(service), http=bounded(options), ws="none", log_config=None, access_log=False,
         server_header=False, date_header=True, limit_concurrency=options.connections, timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=round(options.timeout) + 5, lifespan="on", proxy_headers=False,
     )  # fmt: skip
 
 
+def _allow_files(connections: int) -> None:
+    """Let the process have as many files open as connections need, or say that it may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft < wanted and hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ParameterError(
+            f"{connections} connections need {wanted} open files; {hard} are allowed: ulimit -Hn {wanted}."
+        )
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("camrt.server", "uvicorn"):
+    handler.addFilter(Seldom())
+    for name, level in {"camrt.server": logging.INFO, "uvicorn": logging.ERROR, "asyncio": logging.ERROR}.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO if name == "camrt.server" else logging.WARNING)
-
-
-def _bounded(options: Options) -> type[H11Protocol]:
-    """Return uvicorn's protocol with bounds on how long a client may take to send a head, and to read what it is sent."""
-
-    class Bounded(H11Protocol):
-        _patience: asyncio.TimerHandle | None = None
-        _draining: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._await_head()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._stop("_patience")
-            elif self._patience is None:
-                self._await_head()
-
-        def _await_head(self) -> None:
-            self._patience = self.loop.call_later(options.header_timeout, self.transport.abort)
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self._stop("_patience")  # uvicorn's own keep-alive takes over
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._draining = self.loop.call_later(options.timeout, self.transport.abort)
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._stop("_draining")
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop("_patience")
-            self._stop("_draining")
-            super().connection_lost(exc)
-
-        def _stop(self, timer: str) -> None:
-            handle = getattr(self, timer)
-            if handle is not None:
-                handle.cancel()
-                setattr(self, timer, None)
-
-    return Bounded
+        logger.setLevel(level)

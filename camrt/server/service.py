@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,12 +27,14 @@ from camrt.server.counters import Counters
 from camrt.server.dispatcher import Dispatcher
 from camrt.server.errors import Refusal
 from camrt.server.kept import Kept
-from camrt.server.model import Model
+from camrt.server.model import Loaded, Model
 from camrt.server.models import Models
 from camrt.server.options import Options
 
 GRACE = 30.0  # seconds beyond a request's time after which a group that still runs means that the engine is stuck
 BOUNDED = {"clusters": "max_clusters", "tail_clusters": "max_clusters", "groups": "max_clusters", "masks": "max_masks"}
+
+PLAIN, WITH_ALPHA = 6, 44  # bytes a pixel, at the most, while a photo is decoded, and laid on white
 
 Result = TypeVar("Result")
 Source = bytes | np.ndarray  # an encoded photo, pixels (H, W, 3) uint8, or the network's input (C, H, W) float32
@@ -78,7 +81,7 @@ class Service:
 
     async def start(self) -> None:
         """Let the workers begin; models have been loaded."""
-        device = self.models.named(None).explainer.engine.device
+        device = self.models.answering(None).explainer.engine.device
         workers = self.options.workers or WORKERS[device]
         self._dispatcher = Dispatcher(workers, self.options.delay, self.options.timeout + GRACE, self.counters.group.observe)
         self.dispatcher.start()
@@ -107,7 +110,7 @@ class Service:
         """Seconds after which a client that was sent away may try again."""
         return self._dispatcher.patience if self._dispatcher else 1.0
 
-    def question(self, model: Model, method: str, parameters: Mapping[str, Any], **classes: Any) -> Question:
+    def question(self, loaded: Loaded, method: str, parameters: Mapping[str, Any], **classes: Any) -> Question:
         """Return a checked question that this server allows.
 
         Raises
@@ -117,13 +120,12 @@ class Service:
         Refusal
             422: it is more than the server allows.
         """
-        question = read_question(model.explainer.manifest, method, self._lowered(method) | {**parameters}, **classes)
+        question = read_question(loaded.manifest, method, self._lowered(method) | {**parameters}, **classes)
         name, options = question.method.name, self.options
         if name not in options.methods:
             raise Refusal(422, f"This server does not offer {name}. It offers: {', '.join(options.methods)}.")
-        count = len(question.classes) if isinstance(question.classes, list) else question.classes
-        if count > options.max_targets:
-            raise Refusal(422, f"At most {options.max_targets} classes can be asked for at once, got {count}.")
+        if question.count > options.max_targets:
+            raise Refusal(422, f"At most {options.max_targets} classes can be asked for at once, got {question.count}.")
         for parameter, limit in BOUNDED.items():
             value, most = question.settings.get(parameter, 0), getattr(options, limit)
             if not isinstance(value, str) and value > most:
@@ -137,8 +139,17 @@ class Service:
         return {name: most for name, most in limits.items() if isinstance(d := defaults.get(name), int) and d > most}
 
     @asynccontextmanager
-    async def prepared(self, model: Model, sources: Sequence[Source]) -> AsyncIterator[list[Prepared]]:
-        """Decode and preprocess images, and hold their room in the budget meanwhile.
+    async def prepared(
+        self, loaded: Loaded, sources: Sequence[Source], answer: Callable[[int, int], int] = lambda height, width: 0
+    ) -> AsyncIterator[list[Prepared]]:
+        """Decode and preprocess images, and hold room in the budget for them, and for what is answered, meanwhile.
+
+        Parameters
+        ----------
+        loaded : Loaded
+        sources : sequence of bytes or ndarray
+        answer : callable
+            Height and width of an image → bytes of what is answered about it.
 
         Raises
         ------
@@ -147,22 +158,21 @@ class Service:
         Refusal
             413: together the images are larger than the budget.
         """
-        weight = sum(await asyncio.gather(*(self.in_hands(_weigh, source, self.options.max_pixels) for source in sources)))
-        if weight > self.decoded.total:
-            raise Refusal(
-                413, f"These images would take {weight:,} bytes decoded, of {self.decoded.total:,}. Send fewer at once."
-            )
-        async with self.decoded.taken(weight):
-            prepare_one = _prepare_with(model.explainer.manifest.preprocess, self.options.max_pixels)
+        sizes = await asyncio.gather(*(self.in_hands(size_of, source, self.options.max_pixels) for source in sources))
+        plain = sum(3 * size.height * size.width for size in sizes)
+        if plain > self.decoded.total:
+            raise Refusal(413, f"These images would take {plain:,} bytes decoded, of {self.decoded.total:,}. Send fewer.")
+        async with self.decoded.taken(sum(size.decoding + answer(size.height, size.width) for size in sizes)):
+            prepare_one = _prepare_with(loaded.manifest.preprocess, self.options.max_pixels)
             yield await asyncio.gather(*(self.in_hands(prepare_one, source) for source in sources))
 
-    async def explain(self, model: Model, questions: Sequence[Question], images: Sequence[Prepared]) -> list[Explanation]:
+    async def explain(self, loaded: Loaded, questions: Sequence[Question], images: Sequence[Prepared]) -> list[Explanation]:
         """Return the explanations of images, each by its question."""
-        return await self._together([self.dispatcher.submit(model, q, i) for q, i in zip(questions, images, strict=True)])
+        return await self._together([self.dispatcher.submit(loaded, q, i) for q, i in zip(questions, images, strict=True)])
 
-    async def predict(self, model: Model, images: Sequence[Prepared]) -> np.ndarray:
+    async def predict(self, loaded: Loaded, images: Sequence[Prepared]) -> np.ndarray:
         """Return the logits (N, L) of images."""
-        return np.stack(await self._together([self.dispatcher.submit(model, None, image) for image in images]))
+        return np.stack(await self._together([self.dispatcher.submit(loaded, None, image) for image in images]))
 
     @staticmethod
     async def _together(asked: Sequence[Any]) -> list[Any]:
@@ -179,15 +189,24 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self.hands, work, *arguments)
 
 
-def _weigh(source: Source, max_pixels: int) -> int:
-    """Return the bytes of an image, decoded; refuse one that is too large."""
+@dataclass(frozen=True)
+class Size:
+    """Height and width of an image, and the bytes that decoding it takes at its peak."""
+
+    height: int
+    width: int
+    decoding: int
+
+
+def size_of(source: Source, max_pixels: int) -> Size:
+    """Return the size of an image that is not decoded yet; refuse one that is too large."""
     if isinstance(source, np.ndarray):
-        if source.dtype == np.uint8:
-            check_size(source.shape[0], source.shape[1], "the image", max_pixels)
-        return source.nbytes
+        height, width = source.shape[1:] if source.dtype == np.float32 else source.shape[:2]
+        check_size(height, width, "the image", max_pixels)
+        return Size(height, width, source.nbytes + 3 * height * width)
     header = read_header(source, "the image")
     check_size(header.height, header.width, "the image", max_pixels)
-    return 3 * header.height * header.width
+    return Size(header.height, header.width, (WITH_ALPHA if header.alpha else PLAIN) * header.height * header.width)
 
 
 def _prepare_with(preprocess: Preprocess, max_pixels: int) -> Callable[[Source], Prepared]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from camrt.answer import Prepared
-from camrt.explainer import Explainer
 from camrt.question import Question
-
-if TYPE_CHECKING:
-    from camrt.server.model import Model
+from camrt.server.model import Loaded
 
 
 @dataclass(eq=False)
@@ -21,9 +18,8 @@ class Work:
 
     Attributes
     ----------
-    model : Model
-    explainer : Explainer
-        The model's when the work was accepted.
+    loaded : Loaded
+        The model when the work was accepted.
     question : Question or None
         None where only the logits are asked for.
     image : Prepared
@@ -33,8 +29,7 @@ class Work:
         When, by `time.perf_counter`.
     """
 
-    model: Model
-    explainer: Explainer
+    loaded: Loaded
     question: Question | None
     image: Prepared
     answer: asyncio.Future[Any]
@@ -43,7 +38,7 @@ class Work:
     @property
     def alike(self) -> tuple[Any, ...]:
         """What work has in common that can share a batch."""
-        return id(self.explainer), self.question and self.question.alike
+        return id(self.loaded.explainer), self.question and self.question.alike
 
     @property
     def wanted(self) -> bool:

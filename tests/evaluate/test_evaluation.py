@@ -91,7 +91,7 @@ def test_a_broken_photo_is_told_and_the_rest_is_measured(found):
 
 def test_costs_are_those_of_the_method(found):
     row = found.rows[1]
-    assert row.cost == "11 passes + 10 of the tail"
+    assert row.cost == "11 passes + 40 of the tail"
     assert row.ms is not None
     assert row.ms > 0
     assert row.memory is not None

@@ -18,9 +18,9 @@ C, CELLS, T = 40, 12 * 15, 2  # channels, h · w, targets
 COSTS = [
     (
         "cluster-cam", {"clusters": 7},
-        "1 + K + K of the tail (baseline=blur: one more; masking=image: 1 + K; masking=features: 1 + K of the tail)", 8, 7, 0,
+        "1 + K + J of the tail (baseline=blur: one more; masking=image: 1 + K; masking=features: 1 + K of the tail)", 8, C, 0,
     ),
-    ("cluster-cam", {"clusters": 7, "baseline": "blur"}, None, 9, 7, 0),
+    ("cluster-cam", {"clusters": 7, "tail_clusters": 12, "baseline": "blur"}, None, 9, 12, 0),
     ("cluster-cam", {"clusters": 7, "masking": "image"}, None, 8, 0, 0),
     ("cluster-cam", {"clusters": 7, "masking": "image", "baseline": "blur"}, None, 9, 0, 0),
     ("cluster-cam", {"clusters": 7, "masking": "features"}, None, 1, 7, 0),

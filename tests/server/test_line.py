@@ -18,7 +18,7 @@ def model(together: int = 3) -> SimpleNamespace:
 
 
 def work(of: SimpleNamespace, alike: str = "a") -> Work:
-    return Work(None, of, SimpleNamespace(alike=alike), None, asyncio.get_running_loop().create_future())
+    return Work(SimpleNamespace(explainer=of), SimpleNamespace(alike=alike), None, asyncio.get_running_loop().create_future())
 
 
 async def taken(line: Line, within: float = 1.0) -> list[Work]:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 
 from camrt.case import probabilities
 from camrt.explanation import Explanation
-from camrt.server.model import Model
+from camrt.server.model import Loaded
 from camrt.server.pictures import NONE, Look, check_area, npy, pictures, shrunk
 from camrt.server.v1.media import JSON, NPY
 from camrt.server.v1.schema import Answer
@@ -28,6 +28,13 @@ class Written:
     media: str
     drawn: list[bytes]
     render: float
+
+
+def answer_bytes(media: str, kind: str, targets: int, look: Look, size: tuple[int, int]) -> int:
+    """Return how many bytes an answer about a photo of this size may take, at the most, while it is drawn and sent."""
+    ratio = min(1.0, (look.longest or max(size)) / max(size))
+    pixels = round(size[0] * ratio) * round(size[1] * ratio) * targets
+    return 0 if media == JSON and kind == NONE else 8 * pixels
 
 
 def write(explanation: Explanation, media: str, kind: str, look: Look, most: int) -> Written:
@@ -61,7 +68,7 @@ def write(explanation: Explanation, media: str, kind: str, look: Look, most: int
     return Written(explanation, media, drawn, (time.perf_counter() - started) * 1e3)
 
 
-def response(written: Written, model: Model, photo: str | None) -> Response:
+def response(written: Written, loaded: Loaded, photo: str | None) -> Response:
     """Return the answer; `photo` is the name by which the photo is kept."""
     if written.media != JSON:
         return Response(written.drawn[0], media_type=written.media, headers=_headers(written.explanation))
@@ -70,12 +77,12 @@ def response(written: Written, model: Model, photo: str | None) -> Response:
         target["picture"] = base64.b64encode(written.drawn[i]).decode() if written.drawn else None
     told["milliseconds"]["render"] = round(written.render, 3)
     known = {name: value for name, value in told.items() if name in Answer.model_fields}  # not where the bundle lies
-    prediction = _prediction(model, written.explanation)
-    return JSONResponse(known | {"model": model.name, "photo": photo, "prediction": prediction})
+    prediction = _prediction(loaded, written.explanation)
+    return JSONResponse(known | {"model": loaded.name, "photo": photo, "prediction": prediction})
 
 
-def _prediction(model: Model, explanation: Explanation) -> list[dict[str, Any]]:
-    manifest, logits = model.explainer.manifest, explanation.logits
+def _prediction(loaded: Loaded, explanation: Explanation) -> list[dict[str, Any]]:
+    manifest, logits = loaded.manifest, explanation.logits
     with np.errstate(invalid="ignore", over="ignore"):
         p = probabilities(logits, manifest.kind)
     best = np.argsort(-logits, kind="stable")[:NAMED]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from camrt.methods import GRADIENTS, METHODS
+from camrt.server.errors import Refusal
 from camrt.server.model import Model
 from camrt.server.options import Options
 from camrt.server.v1.schema import Limits, MethodAnswer, ModelAnswer
@@ -13,9 +14,10 @@ def model_answer(model: Model, options: Options) -> ModelAnswer:
     limits = Limits(
         targets=options.max_targets, clusters=options.max_clusters, pixels=options.max_pixels, body=options.max_body
     )
-    if not model.loaded:
+    try:
+        explainer = model.take().explainer
+    except Refusal:
         return ModelAnswer(name=model.name, state=model.state, limits=limits)
-    explainer = model.explainer
     manifest = explainer.manifest
     can = [n for n in options.methods if manifest.gradient_missing is None or GRADIENTS not in METHODS[n].needs]
     return ModelAnswer(

@@ -16,7 +16,7 @@ from camrt.server.patience import unless_gone, within
 from camrt.server.pictures import NONE, OVERLAY, Look
 from camrt.server.service import Service
 from camrt.server.told import facts
-from camrt.server.v1.answer import response, write
+from camrt.server.v1.answer import answer_bytes, response, write
 from camrt.server.v1.listing import method_answer, model_answer
 from camrt.server.v1.media import JSON, NPY, PNG, media_type
 from camrt.server.v1.photo import photo_of, sample_of
@@ -91,9 +91,11 @@ def routes(service: Service) -> APIRouter:
         asked = service.models.answering(model)
         question = service.question(asked, method, _parameters(param, clusters), targets=target, top=top, versus=versus)
         async with photo_of(request, service, photo, sample) as (encoded, name), within(timeout, started):
-            async with service.prepared(asked, [encoded]) as images:
-                (explanation,) = await unless_gone(request, service.explain(asked, [question], images))
-                written = await service.in_hands(write, explanation, media, kind, look, options.max_pixels)
+            images = await request.state.held.enter_async_context(
+                service.prepared(asked, [encoded], lambda h, w: answer_bytes(media, kind, question.count, look, (h, w)))
+            )
+            (explanation,) = await unless_gone(request, service.explain(asked, [question], images))
+            written = await service.in_hands(write, explanation, media, kind, look, options.max_pixels)
             service.counters.explained(asked.name, explanation, {"render": written.render})
             request.state.facts = facts(asked, [explanation])
             return response(written, asked, name or service.kept.keep(encoded))

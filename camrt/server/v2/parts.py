@@ -11,7 +11,8 @@ from camrt.errors import one_line
 from camrt.server.errors import Refusal
 
 Scalar = bool | int | float | str
-MOST_PARTS = 1_000_000  # lists and objects; more take seconds to read, in which the server answers nobody
+# More takes so long to read that the server answers nobody else meanwhile: json holds Python's lock.
+MOST = {"lists": ("[{", 200_000), "numbers": (",", 600_000), "keys": (":", 10_000)}
 MAX_TEXT = 1000  # characters of a parameter's name and of its value
 
 
@@ -25,8 +26,9 @@ def read_object(data: bytes | memoryview) -> dict[str, Any]:
     """
     try:
         told = str(data, "utf-8")
-        if told.count("[") + told.count("{") > MOST_PARTS:
-            raise Refusal(400, f"The request's JSON has more than {MOST_PARTS:,} lists. Send tensors flat, or as binary data.")
+        for what, (signs, most) in MOST.items():
+            if sum(map(told.count, signs)) > most:
+                raise Refusal(400, f"The request's JSON has more than {most:,} {what}. Send tensors flat, and as binary data.")
         found = json.loads(told, parse_constant=_no_number)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Refusal(400, f"The request is no JSON: {one_line(error)}.") from None

@@ -68,7 +68,7 @@ def _add_model(router: APIRouter, service: Service, prefix: str, find: Callable[
     @router.get(prefix, responses=problems(*READS, 404, 503))
     async def metadata(found: Model = of_path) -> schema.ModelMetadata:
         """Tell a model's inputs and outputs."""
-        manifest = service.models.answering(found.name).explainer.manifest
+        manifest = service.models.answering(found.name).manifest
         inputs = {name: (one.datatype, one.shapes(manifest)[0]) for name, one in INPUTS.items()}
         outputs = {name: (one.datatype, one.shape(manifest)) for name, one in OUTPUTS.items()}
         return schema.ModelMetadata(
