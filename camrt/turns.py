@@ -15,13 +15,15 @@ class Turns:
 
     Parameters
     ----------
-    lock : Lock, optional
-        Shared with others who use the same device; by default one of its own.
+    lock : Lock or Semaphore, optional
+        Shared with others who use the same device; by default a lock of its own.
     wanted : callable, optional
         Whether somebody still waits for the result; by default somebody does until `end`.
     """
 
-    def __init__(self, lock: threading.Lock | None = None, wanted: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, lock: threading.Lock | threading.Semaphore | None = None, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
         self._lock = lock or threading.Lock()
         self._wanted = wanted
         self._ended = False

@@ -70,7 +70,7 @@ class Model:
         How requests name it.
     open : callable
         → its Explainer.
-    device : Lock
+    device : Semaphore
         Held while the network computes, by all models together.
 
     Attributes
@@ -78,7 +78,7 @@ class Model:
     state : State
     """
 
-    def __init__(self, name: str, open: Callable[[], Explainer], device: threading.Lock):
+    def __init__(self, name: str, open: Callable[[], Explainer], device: threading.Semaphore):
         self.name, self._open, self._device = name, open, device
         self.state = State.UNLOADED
         self._explainer: Explainer | None = None

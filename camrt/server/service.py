@@ -51,7 +51,7 @@ class Service:
     """
 
     def __init__(self, opened: Mapping[str, Callable[[], Explainer]], options: Options):
-        device = threading.Lock()
+        self._device = device = threading.Semaphore()
         self.options = options
         self.models = Models([Model(name, make, device) for name, make in opened.items()])
         self.counters = Counters()
@@ -83,6 +83,8 @@ class Service:
         """Let the workers begin; models have been loaded."""
         device = self.models.answering(None).explainer.engine.device
         workers = self.options.workers or WORKERS[device]
+        if device == "cpu" and workers > 1:  # whose threads the workers share; on a GPU they take turns
+            self._device.release(workers - 1)
         self._dispatcher = Dispatcher(workers, self.options.delay, self.options.timeout + GRACE, self.counters.group.observe)
         self.dispatcher.start()
         self._reviving = asyncio.create_task(self.models.revive())
