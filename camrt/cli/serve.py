@@ -12,9 +12,11 @@ import click
 
 from camrt.cli.options import engine_options, open_explainer
 from camrt.errors import MethodUnavailable, ParameterError
+from camrt.files import read_regular
 from camrt.server.options import MIB, Options, read_methods
 from camrt.server.samples import find_samples
 
+MAX_TOKENS = 1 << 20  # bytes of a file of tokens
 TOKENS = "CAMRT_TOKENS"  # the environment's variable
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT = Options()
@@ -113,7 +115,9 @@ def serve(
     try:
         from camrt.server.run import serve as run
         from camrt.server.service import Service
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("camrt", "exporters"):
+            raise
         raise MethodUnavailable(f"camrt serve needs the extra serve ({error}): pip install 'camrt[serve]'.") from None
     options = Options(
         methods=read_methods(methods), timeout=timeout, requests=requests, per_client=per_client, max_body=max_body * MIB,
@@ -146,7 +150,10 @@ def _named(bundles: Iterable[str]) -> list[tuple[str, str]]:
 
 def _tokens(file: Path | None) -> tuple[str, ...]:
     """Return the tokens of a file, and those of the environment."""
-    told = file.read_text().splitlines() if file else []
+    try:
+        told = read_regular(file, MAX_TOKENS).decode().splitlines() if file else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{file} cannot be read as a list of tokens: {getattr(error, 'strerror', None) or error}.") from None
     tokens = tuple(dict.fromkeys(t.strip() for t in [*told, *os.environ.get(TOKENS, "").split(",")] if t.strip()))
     if file and not tokens:
         raise ParameterError(f"{file} holds no token. Write one a line, for instance from: openssl rand -hex 32.")
