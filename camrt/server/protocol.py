@@ -9,13 +9,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from camrt.server.options import Options
 
+IDLE = 4  # connections of one address for each request that it may have under way
 SLICE, OF_BODY = 2048, 1 << 16  # bytes that are parsed at a time: of the smallest chunks some milliseconds; of plain bodies
 
 
 def bounded(options: Options) -> type[H11Protocol]:
     """Return the protocol: bounded are the time for a head and for reading an answer, and the bytes that are parsed at once.
 
-    A connection beyond the limit is not opened.
+    A connection beyond the server's limit, or that of one address, is closed at once.
     """
 
     class Bounded(H11Protocol):
@@ -26,10 +27,17 @@ def bounded(options: Options) -> type[H11Protocol]:
             self._waiting = bytearray()
             self._parsing = False
             super().connection_made(transport)
-            if len(self.connections) > options.connections + 1:
+            if len(self.connections) > options.connections + 1 or self._one_of_too_many():
                 transport.abort()
             else:
                 self._await_head()
+
+        def _one_of_too_many(self) -> bool:
+            """Tell whether the client has more connections than its requests can need."""
+            address = self.client and self.client[0]
+            peers = (getattr(other, "client", None) for other in self.connections)
+            same = sum(1 for peer in peers if peer and peer[0] == address)
+            return bool(options.per_client) and same > IDLE * options.per_client
 
         def data_received(self, data: bytes) -> None:
             self._waiting += data

@@ -171,6 +171,14 @@ def test_more_connections_than_the_server_holds_are_sent_away(shapes, connect):
         _until(lambda: sound(url))
 
 
+def test_one_address_cannot_take_every_connection(shapes, connect):
+    with listening(shapes, per_client=2) as (url, _):
+        many = [connect(url) for _ in range(12)]
+        assert [closed(one, 1) for one in many[8:]] == [True] * 4
+        many[0].sendall(HEAD)
+        assert many[0].recv(12) == b"HTTP/1.1 200"
+
+
 def test_a_length_that_is_wrong_harms_nobody(served):
     assert sent(served.url, request("/v1/explain", HEART, {"Content-Length": str(len(HEART) - 50_000)})) == 400  # cut short
     assert sent(served.url, request("/v1/explain", HEART, {"Content-Length": str(1 << 40)}), 10) == 413
