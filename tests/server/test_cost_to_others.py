@@ -66,7 +66,7 @@ def test_the_smallest_chunks_keep_nobody_waiting(server, connect, verb):  # noqa
                 except OSError:
                     pass
 
-    assert longest_wait(url, chunks) < 1.0  # seven seconds where all that had come was parsed at once
+    assert longest_wait(url, chunks) < 3  # seconds; seven to twelve where all that had come was parsed at once
 
 
 @pytest.mark.parametrize("body", [
@@ -77,7 +77,7 @@ def test_the_smallest_chunks_keep_nobody_waiting(server, connect, verb):  # noqa
 def test_json_of_millions_of_parts_is_refused_before_it_is_read(server, body):
     url, _ = server
     statuses = []
-    assert longest_wait(url, lambda: statuses.append(sent(url, request("/v2/models/shapes/infer", body), 20))) < 1.0
+    assert longest_wait(url, lambda: statuses.append(sent(url, request("/v2/models/shapes/infer", body), 20))) < 3
     assert statuses == [400]
 
 
