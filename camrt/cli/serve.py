@@ -28,7 +28,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes a free one.")
 @click.option(
-    "--token-file", type=FILE, metavar="FILE", help=f"Bearer tokens, one a line; or in the environment, {TOKENS}, with commas."
+    "--token-file", type=FILE, metavar="FILE", help=f"Bearer tokens of 16 characters or more, one a line; or in the environment, {TOKENS}, with commas."
 )
 @click.option(
     "--allow-host",
@@ -159,7 +159,7 @@ def _tokens(file: Path | None) -> tuple[str, ...]:
         raise ParameterError(f"{file} holds no token. Write one a line, for instance from: openssl rand -hex 32.")
     if weak := [t for t in tokens if len(t) < 16 or not t.isascii() or not t.isprintable() or " " in t]:
         raise ParameterError(
-            f"{len(weak)} of {len(tokens)} tokens are too short or hold other than plain characters; take 16 or more."
+            f"{len(weak)} of {len(tokens)} tokens are too short or hold other than plain characters; take 16 or more, for instance from: openssl rand -hex 32."
         )
     return tokens
 

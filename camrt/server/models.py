@@ -46,7 +46,8 @@ class Models:
         if name is None:
             return next(iter(self._models.values()))
         if name not in self._models:
-            raise Refusal(404, f"There is no model {name[:200]!r}.{did_you_mean(name[:200], self._models)}")
+            near, known = did_you_mean(name[:200], self._models), ", ".join(self._models)
+            raise Refusal(404, f"There is no model {name[:200]!r}.{near} Known: {known}.")
         return self._models[name]
 
     def answering(self, name: str | None) -> Loaded:

@@ -31,7 +31,7 @@ async def photo_of(
         if kept is not None:
             known = service.kept.get(kept)
             if known is None:
-                raise Refusal(404, "The photo of that name is not remembered any more. Send it again.")
+                raise Refusal(404, "No photo of that name is known, or it is not remembered any more. Send it again.")
             yield known, kept
         elif sample is not None:
             yield sample_of(service, sample), None

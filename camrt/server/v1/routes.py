@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from inspect import signature
 from mimetypes import guess_type
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from starlette.datastructures import QueryParams
 
+from camrt.errors import did_you_mean
 from camrt.explainer import DEFAULT_METHOD
 from camrt.server.errors import Refusal
 from camrt.server.patience import unless_gone, within
@@ -21,6 +24,8 @@ from camrt.server.v1.listing import method_answer, model_answer
 from camrt.server.v1.media import JSON, NPY, PNG, media_type
 from camrt.server.v1.photo import photo_of, sample_of
 from camrt.server.v1.schema import BODY, PHOTO, PROBLEMS, Answer, MethodAnswer, ModelAnswer
+
+SEVERAL = ("target", "param")  # which may be repeated
 
 
 def routes(service: Service) -> APIRouter:
@@ -84,6 +89,7 @@ def routes(service: Service) -> APIRouter:
         with `application/x-npy` the heatmaps (targets, height, width), float32 in [0, 1].
         """  # fmt: skip
         started = asyncio.get_running_loop().time()
+        _check_query(request.query_params, signature(explain).parameters)
         media, look = media_type(request.headers.get("accept", "")), Look(alpha, colormap, longest)
         kind = image or (NONE if media == JSON else OVERLAY)
         if media == PNG and kind == NONE:
@@ -110,4 +116,17 @@ def _parameters(given: Sequence[str] | None, clusters: str | None) -> dict[str, 
         if not equals or not name:
             raise Refusal(422, f"param must be NAME=VALUE, for instance clusters=32; got {name[:100]!r}.")
     found = {name: value for name, _, value in pairs}
+    if len(found) < len(pairs) or (clusters is not None and "clusters" in found):
+        raise Refusal(422, "A parameter of the method is given twice. Leave out one.")
     return found if clusters is None else found | {"clusters": clusters}
+
+
+def _check_query(given: QueryParams, known: Iterable[str]) -> None:
+    """Refuse parameters that there are not, which would change nothing in silence, and single ones that are given twice."""
+    names = [name for name in known if name != "request"]
+    for name in given:
+        if name not in names:
+            told = f"There is no parameter {name[:100]!r}.{did_you_mean(name[:100], names)} Known: {', '.join(names)}."
+            raise Refusal(422, f"{told} Parameters of the method go as param=NAME=VALUE.")
+        if len(given.getlist(name)) > 1 and name not in SEVERAL:
+            raise Refusal(422, f"The parameter {name} is given {len(given.getlist(name))} times. Leave out all but one.")
