@@ -12,7 +12,7 @@ from camrt.errors import BundleError, did_you_mean
 from camrt.files import MAX_TEXT, read_regular
 from camrt.manifest import MANIFEST, WEIGHTS, Manifest
 
-_BUILT_IN = (Path(__file__).parent / "models", Path(__file__).parent.parent / "models")
+BUILT_IN = (Path(__file__).parent / "models", Path(__file__).parent.parent / "models")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def find_bundle(location: str | Path) -> Path:
 def _find(path: Path) -> Path:
     if (path / MANIFEST).is_file():
         return path
-    for models in _BUILT_IN:
+    for models in BUILT_IN:
         if len(path.parts) == 1 and (models / path / MANIFEST).is_file():
             return models / path
     if path.is_file():
@@ -98,7 +98,7 @@ def _find(path: Path) -> Path:
         raise BundleError(f"{path} is a file, a bundle is a folder with {MANIFEST}. {advice}")
     if path.is_dir():
         raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle. Make one with camrt export MODEL -o {path}.")
-    names = sorted({p.parent.name for models in _BUILT_IN for p in models.glob(f"*/{MANIFEST}")})
+    names = sorted({p.parent.name for models in BUILT_IN for p in models.glob(f"*/{MANIFEST}")})
     raise BundleError(
         f"There is no bundle {str(path)!r}.{did_you_mean(str(path), names)} "
         f"Give a folder that camrt export wrote, or a built-in bundle: {', '.join(names) or 'none is installed'}."

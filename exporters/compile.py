@@ -142,8 +142,8 @@ def build(
         What the input `image` is: preprocessed, (N, 3, H, W) float32; or RGB pixels at the network's size, (N, H, W, 3)
         uint8, with colour order, scale, mean and std inside.  Resizing stays outside.
     max_masked_batch : int, default 64
-        Most masked images at once, where masking="both" half of them are edited features; more go in chunks.  The N images
-        themselves, and their N · T gradients, are one batch.
+        Most masked images at once, more go in chunks; with masking="both" half as many, and beside each the edited features
+        that fall to it.  The N images themselves, and their N · T gradients, are one batch.
     require_target : bool
         The input `target` has no default: ONNX Runtime for JavaScript takes no optional inputs.
     photos : sequence of image sources

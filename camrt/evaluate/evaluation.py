@@ -18,9 +18,10 @@ from camrt.evaluate.results import MethodResult, PhotoResult
 from camrt.evaluate.scene import TARGETS, Scene, scene_of
 from camrt.evaluate.scorer import Scorer
 from camrt.evaluate.subject import Subject
-from camrt.evaluate.variant import SLOW, Variant
+from camrt.evaluate.variant import Variant
 from camrt.explainer import Explainer
 from camrt.footprint import footprint
+from camrt.methods import SLOW
 from camrt.metrics import depths
 
 MANY_PASSES = 200  # of a method whose memory is not measured, as it is run several times for that

@@ -11,10 +11,9 @@ import numpy as np
 
 from camrt.errors import ParameterError, UnknownMethod, did_you_mean
 from camrt.image import scaled, upsample
-from camrt.methods import METHODS, Method
+from camrt.methods import METHODS, SLOW, Method
 
 WORDS = ("fast", "all")  # that stand for many methods
-SLOW = ("score-cam", "rise")  # hundreds to thousands of passes a photo
 CELLS = 7  # a side of the random map, as of most networks' last features
 UNSEEDED = ("agglomerative", "chunks")  # ways to cluster and to group that draw nothing
 SPREAD = 0.25  # of the shorter side: σ of the spot in the centre

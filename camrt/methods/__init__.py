@@ -18,11 +18,12 @@ from camrt.methods.ablation_cam import ablation_cam
 from camrt.methods.recipro_cam import only_cells
 from camrt.methods.score_cam import score_cam
 from camrt.methods.rise import RandomMasks
-from camrt.methods.registry import GRADIENTS, METHODS, Method, Parameter, get_method
+from camrt.methods.registry import GRADIENTS, METHODS, SLOW, Method, Parameter, get_method
 
 __all__ = [
     "GRADIENTS",
     "METHODS",
+    "SLOW",
     "Method",
     "Parameter",
     "RandomMasks",

@@ -13,6 +13,8 @@ from camrt.errors import ParameterError, UnknownMethod, did_you_mean
 
 METHODS: dict[str, Method] = {}
 
+SLOW = ("score-cam", "rise")  # hundreds to thousands of passes an image
+
 # What a method may need of the network.
 GRADIENTS, MASKED_IMAGES, TAIL = "gradients", "masked images", "the tail on edited features"
 

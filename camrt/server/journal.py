@@ -55,7 +55,7 @@ class Seldom(logging.Filter):
 
 
 class Journal:
-    """The outermost layer: gives each request its id, answers what goes wrong, counts and logs."""
+    """Gives each request its id, answers what goes wrong, counts and logs."""
 
     def __init__(self, app: ASGIApp, counters: Counters):
         self._app, self._counters = app, counters

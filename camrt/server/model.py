@@ -131,10 +131,9 @@ class Model:
         """Explain noise by the default method."""
         size = explainer.manifest.preprocess.size
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        question = read_question(explainer.manifest, DEFAULT_METHOD, {})
+        image, question = explainer.prepare(Photo(noise)), read_question(explainer.manifest, DEFAULT_METHOD, {})
         for count in sizes:
-            images = [explainer.prepare(Photo(noise))] * count
-            answer(explainer.engine, [question] * count, images, Turns(self._device))
+            answer(explainer.engine, [question] * count, [image] * count, Turns(self._device))
 
     def answers(self, group: Sequence[Work]) -> list[Any]:
         """Return, for each work of a group of alike ones, its answer or the error that it met; runs in a worker's thread."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from camrt.errors import ParameterError
-from camrt.methods import METHODS, get_method
+from camrt.methods import METHODS, SLOW, get_method
 
-SLOW = ("score-cam", "rise")  # hundreds to thousands of passes an image
 FAST, ALL = "fast", "all"  # words that stand for many methods
 MIB = 1 << 20
 

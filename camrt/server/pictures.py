@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from reprlib import repr as brief
 
@@ -54,14 +56,20 @@ def shrunk(explanation: Explanation, longest: int | None) -> Explanation:
     return replace(explanation, photo=Photo(pixels), geometry=replace(explanation.geometry, photo=size))
 
 
-def check_area(explanation: Explanation, most: int) -> None:
-    """Refuse pictures of more pixels than one answer may have."""
-    height, width = explanation.geometry.photo
-    if height * width * len(explanation.targets) > most:
+def check_area(explanations: Sequence[Explanation], most: int) -> None:
+    """Refuse pictures of more pixels than one answer may have.
+
+    Raises
+    ------
+    Refusal
+        422.
+    """
+    area = sum(math.prod(one.geometry.photo) * len(one.targets) for one in explanations)
+    if area > most:
         raise Refusal(
             422,
-            f"{len(explanation.targets)} pictures of {width} x {height} pixels are more than {most:,} in all. "
-            "Ask for fewer classes, or for smaller pictures with longest=1024.",
+            f"Pictures of {area:,} pixels are more than {most:,} in all. "
+            "Ask for fewer images or classes, or for smaller pictures with longest=1024.",
         )
 
 

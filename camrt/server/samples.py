@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-BUILT_IN = (Path(__file__).parent.parent / "models", Path(__file__).parent.parent.parent / "models")
+from camrt.bundle import BUILT_IN
+
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 MOST = 12
 

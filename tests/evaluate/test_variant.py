@@ -5,8 +5,8 @@ import pytest
 
 import camrt
 from camrt.evaluate import read_variants
-from camrt.evaluate.variant import CONTROLS, SLOW
-from camrt.methods import METHODS
+from camrt.evaluate.variant import CONTROLS
+from camrt.methods import METHODS, SLOW
 
 
 def test_a_name_carries_its_parameters():

@@ -58,12 +58,12 @@ def write(explanation: Explanation, media: str, kind: str, look: Look, most: int
     """
     started = time.perf_counter()
     small = shrunk(explanation, look.longest)
+    if media == NPY or kind != NONE:
+        check_area([small], most)
     drawn: list[bytes] = []
     if media == NPY:
-        check_area(small, most)
         drawn = [npy(small.heatmap)]
     elif kind != NONE:
-        check_area(small, most)
         drawn = pictures(small, kind, look)
     return Written(explanation, media, drawn, (time.perf_counter() - started) * 1e3)
 

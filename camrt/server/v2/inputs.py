@@ -43,8 +43,6 @@ def read_sources(tensor: Tensor, manifest: Manifest, options: Options) -> list[S
     ------
     Refusal
         400: it is of another datatype or shape, or more than the server takes.
-    ImageError
-        A photo's header cannot be read.
     """
     known = INPUTS[tensor.name]
     shapes = known.shapes(manifest)

@@ -13,7 +13,7 @@ from camrt.explanation import Explanation
 from camrt.manifest import Manifest
 from camrt.question import Question
 from camrt.server.errors import Refusal
-from camrt.server.pictures import OVERLAY, Look, pictures, shrunk
+from camrt.server.pictures import OVERLAY, Look, check_area, pictures, shrunk
 from camrt.server.v2.tensors import BYTES, Tensor, Values
 
 
@@ -101,16 +101,9 @@ def _heatmaps(found: Found) -> np.ndarray:
 
 def _overlays(found: Found) -> list[bytes]:
     """Return a PNG for every image and class."""
-    look = found.look
-    small = [shrunk(explanation, look.longest) for explanation in found.explanations]
-    area = sum(height * width * len(one.targets) for one in small for height, width in [one.geometry.photo])
-    if area > found.most:
-        raise Refusal(
-            422,
-            f"Overlays of {area:,} pixels are more than {found.most:,} in all. "
-            "Ask for fewer images or classes, or for smaller overlays with the parameter longest, for instance 1024.",
-        )
-    return list(chain.from_iterable(pictures(one, OVERLAY, look) for one in small))
+    small = [shrunk(explanation, found.look.longest) for explanation in found.explanations]
+    check_area(small, found.most)
+    return list(chain.from_iterable(pictures(one, OVERLAY, found.look) for one in small))
 
 
 OUTPUTS: Mapping[str, Output] = {
