@@ -38,7 +38,7 @@ bundle: .venv-test/done
 .venv-test/done: pyproject.toml tests/constraints.txt
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	.venv-test/bin/python -m pip install --quiet -c tests/constraints.txt -e '.[cpu,export,torch,sklearn,cpp,evaluate,serve]' --group test --group lint
+	.venv-test/bin/python -m pip install --quiet -c tests/constraints.txt -e '.[cpu,export,torch,sklearn,cpp,evaluate,serve,batch,ray]' --group test --group lint
 	@touch $@
 
 clean:

@@ -11,7 +11,8 @@ CamrtError
 │   ├── UnknownMethod  no method has this name
 │   └── UnknownTarget  no class has this name or index
 ├── MethodUnavailable  what a method needs is not there
-└── ExplanationError   an explanation cannot be written
+├── ExplanationError   an explanation cannot be written
+└── BatchError         a dataset of explanations cannot be written, read or gone on with
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ class MethodUnavailable(CamrtError):
 
 class ExplanationError(CamrtError):
     """An explanation cannot be written."""
+
+
+class BatchError(CamrtError):
+    """A dataset of explanations cannot be written, read or gone on with."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

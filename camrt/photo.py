@@ -54,6 +54,8 @@ def load_photo(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Photo:
         first frame.
         Or an RGB array (anything with `__array_interface__`, a PIL image too): (H, W), (H, W, 1), (H, W, 3) or
         (H, W, 4), uint8, uint16, or float in [0, 1].
+        Or a function without arguments that returns one of these, called when the photo's turn comes; an ImageError that it
+        raises is this photo's alone.
     max_pixels : int
         Height × width above which nothing is decoded.
 
@@ -62,6 +64,8 @@ def load_photo(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Photo:
     ImageError
         It is missing, empty, damaged, too large or of no supported kind.
     """
+    if callable(source):
+        source = source()
     if isinstance(source, Photo):
         return source
     if isinstance(source, str | os.PathLike):
@@ -74,7 +78,7 @@ def load_photo(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Photo:
 
 def hold_photo(source: ImageSource, max_pixels: int = MAX_PIXELS) -> ImageSource:
     """Return what may be decoded later, whatever the caller does with its buffers until then."""
-    return source if isinstance(source, str | os.PathLike | bytes) else load_photo(source, max_pixels)
+    return source if isinstance(source, str | os.PathLike | bytes) or callable(source) else load_photo(source, max_pixels)
 
 
 def _as_array(source: Any) -> np.ndarray:

@@ -58,3 +58,10 @@ def encode_png(pixels: np.ndarray) -> bytes:
     done, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels)
     assert done, "OpenCV encodes every 8-bit image as PNG"
     return data.tobytes()
+
+
+def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """Return an RGB image (H, W, 3), uint8, as JPEG."""
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done, "OpenCV encodes every 8-bit RGB image as JPEG"
+    return data.tobytes()

@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 
 Group: TypeAlias = "list[tuple[Any, Future[Any]]]"  # images as they were given, each with what prepares it
 
+BREAK = object()  # among the images: the group so far is complete, and what follows goes into the next
+
 OF_ONE_IMAGE = (ImageError, ExplanationError, DeviceMemoryError)  # what may befall one image and not the next
 
 
@@ -93,6 +95,7 @@ class Stream(Generic[Prepared, Result]):
     def run(self, source: Iterator[Any]) -> Generator[Any, None, None]:
         """Yield a result, or a `Failure`, for every image, in order.
 
+        A `BREAK` among the images completes a group, so that which images share one does not depend on what came before.
         Images are taken from the source in the caller's thread, and no more of them than are on the way: a group for each
         worker, and one more that waits or is read.  An error of the source is raised after the results of what it gave
         before.  An error that is not of one image is raised in the place of its group; one of `finish`, of its image.
@@ -132,6 +135,10 @@ class Stream(Generic[Prepared, Result]):
         while len(group) < self.together and self._weight(group) < self.most:
             try:
                 image = next(source)
+                if image is BREAK and group:
+                    break
+                if image is BREAK:
+                    continue
                 taken = _caught(self.take, image, image)
             except StopIteration:
                 return group, True, None

@@ -17,7 +17,7 @@ from .conftest import ROOT, SAMPLES
 
 LAYERS = [
     {"cli", "__main__"},
-    {"bench", "evaluate", "server", "sheet", "cpp", "machine"},
+    {"bench", "evaluate", "scale", "server", "sheet", "cpp", "machine"},
     {"footprint", "cost"},
     {"explainer", "compiled"},
     {"answer"},
@@ -34,7 +34,7 @@ LAYERS = [
     {"cache"},
     {"manifest"},
     {"preprocess", "precision"},
-    {"table", "files", "floor", "turns", "runtime", "memory"},
+    {"table", "files", "floor", "turns", "runtime", "memory", "markup"},
     {"errors"},
 ]
 

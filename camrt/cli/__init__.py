@@ -23,6 +23,7 @@ COMMANDS = {
     "info": "inspect:info",
     "methods": "inspect:methods",
     "evaluate": "evaluate:evaluate",
+    "batch": "batch:batch",
     "serve": "serve:serve",
     "bench": "bench:bench",
     "layers": "making:layers",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from camrt.evaluate import cascade, measures, variant
-from camrt.evaluate.markup import Html, definitions, joined, several, tag
 from camrt.evaluate.summary import Summary
+from camrt.markup import Html, definitions, joined, several, tag
 from camrt.metrics import interval
 from camrt.metrics.road import PERCENTILES
 

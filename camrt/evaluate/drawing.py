@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from camrt.errors import MethodUnavailable
-from camrt.evaluate.markup import Html, escaped
+from camrt.markup import Html, escaped
 
 # Colours that stand for the page's: its style sheet gives each for light and for dark.
 INK, FAINT, GOOD, BAD = "#000001", "#000002", "#000003", "#000004"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from camrt.evaluate.markup import listed, plain, several, signed
 from camrt.evaluate.metric import LEADING, METRICS
 from camrt.evaluate.summary import BETTER, UNDECIDED, WORSE, Row, Summary, verdict
+from camrt.markup import listed, plain, several, signed
 from camrt.metrics import Interval, paired
 
 FEW = 30  # photos, below which a bootstrap interval is often too narrow

@@ -10,7 +10,6 @@ import numpy as np
 
 from camrt.errors import ImageError
 from camrt.evaluate.finding import leading
-from camrt.evaluate.markup import Html, joined, plain, tag, words
 from camrt.evaluate.metric import METRICS
 from camrt.evaluate.results import MethodResult
 from camrt.evaluate.shown import Shown
@@ -19,8 +18,9 @@ from camrt.evaluate.summary import Summary
 from camrt.evaluate.thumbnail import read_thumbnail
 from camrt.explainer import Explainer
 from camrt.image import pixel_gain, preprocess_photo, upsample
+from camrt.markup import Html, joined, plain, tag, words
 from camrt.photo import load_photo
-from camrt.render import overlay
+from camrt.render import encode_jpeg, overlay
 
 SIDE = 192  # pixels: the longest side of a picture in the page
 QUALITY = 80  # of JPEG
@@ -98,6 +98,4 @@ def _tile(name: Html, pixels: np.ndarray, told: str, said: Any) -> Html:
 
 def jpeg(pixels: np.ndarray) -> str:
     """Return an RGB picture as a data URL."""
-    done, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert done, "OpenCV encodes every 8-bit RGB image as JPEG"
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(pixels, QUALITY)).decode()}"

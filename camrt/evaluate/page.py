@@ -11,8 +11,8 @@ from camrt.evaluate import plots, scores, tradeoff
 from camrt.evaluate.conditions import conditions, meaning
 from camrt.evaluate.finding import cautions, headline
 from camrt.evaluate.gallery import gallery
-from camrt.evaluate.markup import Html, definitions, joined, several, tag, words
 from camrt.evaluate.summary import Summary
+from camrt.markup import Html, definitions, joined, several, tag, words
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 FIRST = 20  # photos that are named where many have no heatmap

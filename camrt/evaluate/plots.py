@@ -7,9 +7,9 @@ from typing import Any
 from camrt.evaluate import drawing
 from camrt.evaluate.drawing import INK, axes, series, svg
 from camrt.evaluate.finding import main_figures
-from camrt.evaluate.markup import Html, joined, readable, tag
 from camrt.evaluate.metric import METRICS
 from camrt.evaluate.summary import BETTER, UNDECIDED, WORSE, Difference, Summary
+from camrt.markup import Html, joined, readable, tag
 from camrt.metrics.road import PERCENTILES
 
 CURVES = {  # what happens to the pixels along x, which curves are good

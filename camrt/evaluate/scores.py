@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from camrt.evaluate.finding import main_figures, milliseconds
-from camrt.evaluate.markup import Html, definitions, joined, plain, signed, tag, words
 from camrt.evaluate.metric import METRICS
 from camrt.evaluate.summary import BETTER, UNDECIDED, WORSE, Row, Summary
+from camrt.markup import Html, definitions, joined, plain, signed, tag, words
 
 Columns = tuple[Sequence[str], Sequence[str]]  # figures before the costs, and after them
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from camrt.evaluate.drawing import CONTROL_DASHES, INK, axes, marker, series, svg
 from camrt.evaluate.finding import leading
-from camrt.evaluate.markup import Html, readable
 from camrt.evaluate.metric import METRICS
 from camrt.evaluate.placing import Box, place
 from camrt.evaluate.summary import Row, Summary
+from camrt.markup import Html, readable
 
 LETTER, LINE = 4.7, 9.5  # points: the mean width of a letter of a name, and the height of its line
 LONGEST = 40  # letters of a name

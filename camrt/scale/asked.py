@@ -1,0 +1,99 @@
+"""What is asked of a dataset, checked before anything is listed or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from camrt.bundle import find_bundle, open_bundle
+from camrt.errors import ParameterError
+from camrt.explainer import DEFAULT_METHOD
+from camrt.photo import MAX_PIXELS
+from camrt.question import read_question
+from camrt.scale.batch import Batch
+from camrt.scale.inputs import Inputs
+from camrt.scale.job import Setup
+from camrt.scale.lists import Columns
+from camrt.scale.store import is_url
+
+SHARD_SIZE = 1000  # photos
+
+
+def ask(
+    bundle: str,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    method: str = DEFAULT_METHOD,
+    parameters: Mapping[str, Any] | None = None,
+    targets: Sequence[int | str] | None = None,
+    top: int | None = None,
+    versus: int | str | None = None,
+    overlays: bool = False,
+    columns: Columns | None = None,
+    shard_size: int = SHARD_SIZE,
+    max_pixels: int = MAX_PIXELS,
+    engine: Mapping[str, Any] | None = None,
+    simulate: bool = False,
+    verify: bool = False,
+) -> Batch:
+    """Return a dataset that is asked for; its `run` makes it.
+
+    Parameters
+    ----------
+    bundle : path or name
+        As `camrt.load` takes it.
+    inputs : sequence of str
+        Folders, globs, lists and archives, local or URLs.
+    output : str
+        Folder or URL of the dataset.
+    method, parameters, targets, top, versus
+        As in `Explainer.explain`, `parameters` as a mapping.
+    overlays : bool, default False
+        Write each heatmap over its photo, too.
+    columns : Columns, optional
+        Which columns of lists and Parquet files hold what.
+    shard_size : int, default 1000
+        Photos of a part.
+    max_pixels : int
+        Height × width of a photo above which it is not decoded.
+    engine : mapping, optional
+        What else `camrt.load` takes: providers, threads, …
+    simulate : bool, default False
+        Explain nothing, and invent the results.
+    verify : bool, default False
+        Compare the shards that are done with their checksums.
+
+    Raises
+    ------
+    BundleError
+        The folder is no bundle, or not what its bundle.json says.
+    UnknownTarget, UnknownMethod, ParameterError, MethodUnavailable
+        What is asked for is not there, or not allowed.
+    """
+    if shard_size < 1:
+        raise ParameterError(f"shard_size must be at least 1 photo, got {shard_size}.")
+    engine = dict(engine or {})
+    location = str(find_bundle(bundle))
+    opened = open_bundle(Path(location), cache=engine.get("cache", True))
+    question = read_question(opened.manifest, method, parameters or {}, targets=targets, top=top, versus=versus)
+    columns = columns or Columns()
+    places = [place if is_url(place) else os.path.abspath(place) for place in inputs]
+    asked = {
+        "bundle": {"name": opened.manifest.name, "sha256": opened.sha256}, "method": question.method.name,
+        "parameters": dict(question.settings), "classes": question.classes, "versus": question.versus, "inputs": places,
+        "columns": {"photo": columns.photo, "id": columns.id, "root": columns.root}, "shard_size": shard_size,
+        "max_pixels": max_pixels, "overlays": overlays, "simulate": simulate,
+    }  # fmt: skip
+    setup = Setup(
+        output=output if is_url(output) else os.path.abspath(output),
+        bundle=os.path.abspath(location),
+        bundle_sha256=opened.sha256,
+        engine=engine | {"max_pixels": max_pixels},
+        question={"method": method, "targets": targets, "top": top, "versus": versus, **(parameters or {})},
+        overlays=overlays,
+        simulate=simulate,
+    )
+    return Batch(setup, Inputs(places, columns, shard_size), asked, verify)

@@ -1,0 +1,226 @@
+"""What a dataset consists of: what was asked, and the shards that are done, each with its checksum.
+
+    manifest.json             what was asked, the state, counts
+    manifest/00000.jsonl      a line for every shard that is done, 256 a file
+
+A shard counts when it is noted here.  Files are written whole, so that a run can be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from camrt import __version__
+from camrt.errors import BatchError
+from camrt.scale.job import Shard
+from camrt.scale.schema import OUTCOMES
+from camrt.scale.shard import data_file
+from camrt.scale.store import Store
+
+FILE, FOLDER = "manifest.json", "manifest"
+KIND, VERSION = "camrt-batch", 1
+LINES = 256  # of a file in the folder: one is written anew with every shard
+LISTING, RUNNING, STOPPED, FINISHED = "listing", "running", "stopped", "finished"
+NOT_DONE = -1
+
+Line = dict[str, Any]
+
+
+class Manifest:
+    """What was asked of a dataset, and what is done.
+
+    Attributes
+    ----------
+    asked : dict
+        JSON values.
+    state : str
+        "listing", "running", "stopped" or "finished".
+    """
+
+    def __init__(self, store: Store, asked: Mapping[str, Any], begun: str | None = None):
+        self.asked = dict(asked)
+        self.state = LISTING
+        self._store = store
+        self._begun = begun or datetime.now(UTC).isoformat(timespec="seconds")
+        self._listed: int | None = None
+        self._last: list[Line] = []  # the lines of the file that is being filled, and
+        self._number = 0  # its number
+        self._set_parts(0)
+
+    def _set_parts(self, parts: int) -> None:
+        self._sizes = np.full(parts, NOT_DONE, np.int64)
+        self._photos, self._rows = np.zeros(parts, np.int64), np.zeros(parts, np.int64)
+        self._outcomes = np.zeros((parts, len(OUTCOMES)), np.int64)
+
+    @classmethod
+    def begin(cls, store: Store, asked: Mapping[str, Any]) -> Manifest:
+        """Return the manifest of a new dataset, or of one that was begun with the same question.
+
+        Raises
+        ------
+        BatchError
+            There is a dataset of another question, or something else.
+        """
+        asked = json.loads(json.dumps(asked))
+        if store.read(FILE) is None:
+            others = [name for name in store.names("") if not name.startswith(".")]
+            if others:
+                raise BatchError(f"{store} holds other files ({', '.join(others[:5])}). Choose a folder of its own.")
+            manifest = cls(store, asked)
+            manifest.write()
+            return manifest
+        there = cls.open(store)
+        differing = [key for key in {**there.asked, **asked} if there.asked.get(key) != asked.get(key)]
+        if differing:
+            listed = "; ".join(f"{key} was {_short(there.asked.get(key))}, is {_short(asked.get(key))}" for key in differing)
+            raise BatchError(
+                f"{store} holds a dataset of another question: {listed}. Ask the same again to go on with it, or choose "
+                "another folder."
+            )
+        return there
+
+    @classmethod
+    def open(cls, store: Store) -> Manifest:
+        """Return the manifest of a dataset.
+
+        Raises
+        ------
+        BatchError
+            There is none, or it is damaged.
+        """
+        data = store.read(FILE)
+        if data is None:
+            raise BatchError(f"{store} has no {FILE}, so it is no dataset that camrt batch wrote.")
+        try:
+            values = json.loads(data)
+            if values["kind"] != KIND or values["version"] != VERSION:
+                raise ValueError(f"it is a {values['kind']!r} of version {values['version']!r}")
+            manifest = cls(store, values["asked"], values["begun"])
+            manifest.state, manifest._listed = values["state"], values["listed"]
+            manifest._set_parts(values["parts"])
+            for number, lines in manifest._files():
+                for line in lines:
+                    manifest._count(line)
+                manifest._number, manifest._last = number, lines
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise BatchError(
+                f"{store}/{FILE}, or what belongs to it, is damaged ({type(error).__name__}: {error}). Begin again in another "
+                "folder."
+            ) from None
+        return manifest
+
+    def _files(self) -> Iterator[tuple[int, list[Line]]]:
+        """Yield the files of lines with their numbers."""
+        for name in self._store.names(FOLDER):
+            if name.endswith(".jsonl"):
+                data = self._store.read(f"{FOLDER}/{name}") or b""
+                yield int(name.partition(".")[0]), [json.loads(line) for line in data.splitlines()]
+
+    # --- what is done ---------------------------------------------------------------------------------------------------
+    @property
+    def parts(self) -> int:
+        """Return how many parts there are."""
+        return len(self._sizes)
+
+    @property
+    def done(self) -> int:
+        """Return how many parts are done."""
+        return int((self._sizes != NOT_DONE).sum())
+
+    @property
+    def photos(self) -> int:
+        """Return how many photos are done."""
+        return int(self._photos.sum())
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows there are."""
+        return int(self._rows.sum())
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Return the rows by outcome; what did not happen is left out."""
+        counts = zip(OUTCOMES, self._outcomes.sum(axis=0).tolist(), strict=True)
+        return {word: count for word, count in counts if count}
+
+    def is_done(self, part: int) -> bool:
+        """Tell whether a part is done."""
+        return bool(self._sizes[part] != NOT_DONE)
+
+    def missing(self) -> Iterator[int]:
+        """Yield the parts that are not done, in order."""
+        return (part for part in range(self.parts) if not self.is_done(part))
+
+    def _count(self, line: Line) -> None:
+        part = line["part"]
+        self._sizes[part], self._photos[part], self._rows[part] = line["bytes"], line["photos"], line["rows"]
+        self._outcomes[part] = [line["outcomes"].get(word, 0) for word in OUTCOMES]
+
+    # --- what changes ---------------------------------------------------------------------------------------------------
+    def listed(self, parts: int, photos: int | None) -> None:
+        """Note how many parts there are, and how many photos, where that is known."""
+        if not self.parts:
+            self._set_parts(parts)
+            self._listed = photos
+            self.write()
+
+    def add(self, shard: Shard) -> None:
+        """Note a shard that is in its place."""
+        line: Line = {
+            "part": shard.part, "file": data_file(shard.part), "sha256": shard.sha256, "bytes": shard.size,
+            "photos": shard.photos, "rows": shard.rows, "outcomes": shard.outcomes, "seconds": round(shard.seconds, 3),
+        }  # fmt: skip
+        if len(self._last) == LINES:
+            self._number, self._last = self._number + 1, []
+            self.write()
+        self._last.append(line)
+        self._write_lines(self._number, self._last)
+        self._count(line)
+
+    def forget(self, is_lost: Callable[[Line], bool]) -> int:
+        """Forget shards that are lost, and return how many."""
+        lost = 0
+        for number, lines in list(self._files()):
+            kept = [line for line in lines if not is_lost(line)]
+            if len(kept) < len(lines):
+                for line in lines:
+                    if line not in kept:
+                        self._count({"part": line["part"], "bytes": NOT_DONE, "photos": 0, "rows": 0, "outcomes": {}})
+                self._write_lines(number, kept)
+                lost += len(lines) - len(kept)
+            if number == self._number:
+                self._last = kept
+        return lost
+
+    def is_lost(self, line: Line) -> bool:
+        """Tell whether a shard is not there, or has another size than was noted."""
+        return self._store.size(line["file"]) != int(line["bytes"])
+
+    def is_damaged(self, line: Line) -> bool:
+        """Tell whether a shard is not there, or holds something else than was noted."""
+        data = self._store.read(line["file"])
+        return data is None or hashlib.sha256(data).hexdigest() != str(line["sha256"])
+
+    def write(self, state: str | None = None) -> None:
+        """Write manifest.json, and perhaps a new state."""
+        self.state = state or self.state
+        values = {
+            "kind": KIND, "version": VERSION, "camrt": __version__, "state": self.state, "begun": self._begun,
+            "parts": self.parts, "listed": self._listed, "asked": self.asked,
+            "done": {"shards": self.done, "photos": self.photos, "rows": self.rows, "outcomes": self.outcomes},
+        }  # fmt: skip
+        self._store.write(FILE, (json.dumps(values, indent=1) + "\n").encode())
+
+    def _write_lines(self, number: int, lines: list[Line]) -> None:
+        self._store.write(f"{FOLDER}/{number:05d}.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,217 @@
+"""Where a dataset lies: a local folder, or a place that fsspec opens; files appear whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from camrt.errors import BatchError, one_line
+
+LOCK = ".lock"
+
+
+def is_url(location: str) -> bool:
+    """Tell whether a location is one that fsspec opens: "s3://bucket/photos"."""
+    return "://" in location
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the path in it.
+
+    Raises
+    ------
+    BatchError
+        fsspec, or what it needs for this kind of URL, is not installed, or refuses the URL.
+    """
+    try:
+        fsspec = importlib.import_module("fsspec")
+    except ModuleNotFoundError:
+        raise BatchError(f"{url} is opened by fsspec, which is not installed: pip install 'camrt[batch]'.") from None
+    try:
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+    except Exception as error:  # of whatever package serves this kind of URL
+        raise BatchError(f"{url} cannot be opened: {one_line(error)}") from None
+    return found
+
+
+def open_store(location: str) -> Store:
+    """Return the store of a folder or URL."""
+    return Bucket(location) if is_url(location) else Store(location)
+
+
+class Store:
+    """A local folder.
+
+    Parameters
+    ----------
+    location : str
+        Made when something is written.  Names are relative to it, with slashes.
+
+    Notes
+    -----
+    Every method raises OSError where the file system does.
+    """
+
+    def __init__(self, location: str):
+        self.location = location
+
+    def __str__(self) -> str:
+        return self.location
+
+    def _at(self, name: str) -> Path:
+        return Path(self.location, name)
+
+    def read(self, name: str, offset: int = 0, length: int = -1) -> bytes | None:
+        """Return what a file holds, or a stretch of it; None where there is none."""
+        try:
+            with self._at(name).open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole: beside its place, then renamed."""
+        beside = f"{name}.{secrets.token_hex(4)}.tmp"
+        with self.create(beside) as file:
+            file.write(data)
+        self.move(beside, name)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        """Write a file piece by piece; it is removed where that fails."""
+        path = self._at(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def move(self, old: str, new: str) -> None:
+        """Rename a file or folder over whatever is there."""
+        source, target = self._at(old), self._at(new)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        source.replace(target)
+        descriptor = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # the name, too, outlives a loss of power
+        finally:
+            os.close(descriptor)
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a file; None where there is none."""
+        try:
+            return self._at(name).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what is in a folder, sorted; none where there is no folder."""
+        try:
+            return sorted(os.listdir(self._at(folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder with all that is in it, if it is there."""
+        path = self._at(name)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs away.
+
+        Raises
+        ------
+        BatchError
+            Another run writes there.
+        """
+        self._at(LOCK).parent.mkdir(parents=True, exist_ok=True)
+        with self._at(LOCK).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BatchError(f"{self}: another run writes there. Wait for it, or choose another folder.") from None
+            yield
+
+
+class Bucket(Store):
+    """A place that fsspec opens; object stores show a file when it is closed, whole, so that nothing need be renamed."""
+
+    def __init__(self, location: str):
+        super().__init__(location.rstrip("/"))
+        self._fs, self._root = file_system(self.location)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def read(self, name: str, offset: int = 0, length: int = -1) -> bytes | None:
+        end = None if length < 0 else offset + length
+        try:
+            return bytes(self._fs.cat_file(self._path(name), start=offset or None, end=end))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        with self.create(name) as file:
+            file.write(data)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        path = self._path(name)
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        file = self._fs.open(path, "wb")
+        try:
+            yield file
+        except BaseException:
+            with suppress(Exception):  # not every file system can take back what was begun
+                file.discard()
+            with suppress(Exception):
+                file.close()
+            self.remove(name)
+            raise
+        file.close()
+
+    def move(self, old: str, new: str) -> None:
+        self.remove(new)
+        self._fs.makedirs(self._path(new).rpartition("/")[0], exist_ok=True)
+        self._fs.mv(self._path(old), self._path(new), recursive=True)
+
+    def size(self, name: str) -> int | None:
+        self._fs.invalidate_cache()
+        try:
+            return int(self._fs.size(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        self._fs.invalidate_cache()
+        try:
+            return sorted(path.rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._path(folder), detail=False))
+        except FileNotFoundError:
+            return []
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._fs.rm(self._path(name), recursive=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Do nothing: object stores have no locks; of two runs at once, both do the same work."""
+        yield
