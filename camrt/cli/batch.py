@@ -87,10 +87,8 @@ def _engine(name: str, options: dict[str, Any]) -> Engine:
         if unused := [f"--{key.replace('_', '-')}" for key, value in given.items() if value is not None]:
             raise click.UsageError(f"{', '.join(unused)}: only --engine ray has workers; local has one, which takes the machine.")
         return local
-    try:
-        from camrt.scale.cluster import Cluster, read_workers
-    except ModuleNotFoundError as error:
-        raise lacking(error, "ray") from None
+    from camrt.scale.cluster import Cluster, read_workers
+
     return Cluster(
         workers=read_workers(given["workers"]), gpus=given["gpus_per_worker"], cpus=given["cpus_per_worker"],
         address=given["address"],

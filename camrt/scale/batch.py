@@ -94,6 +94,7 @@ class Batch:
                 _tidy(store, manifest)
                 manifest.write(STOPPED)
             raise
+        _tidy(store, manifest)  # of workers that were lost
         if manifest.done < manifest.parts:
             raise BatchError(f"{manifest.parts - manifest.done} parts were not done. The same command tries them again.")
         if manifest.state != FINISHED:

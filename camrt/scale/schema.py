@@ -1,7 +1,7 @@
 """The rows of a dataset: one for every photo and target, as Arrow's columns.
 
 `heatmap` is (M − low) / (high − low) of the signed map M at feature resolution, low and high being the least and greatest value
-of ReLU(up(M)): upsampled bilinearly to the network's input and cut off below 0 it is what `Explanation.network_heatmap` is, to 1e-3.
+of ReLU(up(M)): upsampled bilinearly to the network's input and cut off below 0 it is `Explanation.network_heatmap`, to 1e-3.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def explained(explanation: Explanation, small: tuple[int, int]) -> list[Row]:
         Row(
             {
                 "rank": rank, "target": target.index, "label": target.label,
-                "probability": None if np.isnan(target.probability) else target.probability, "outcome": target.outcome.word, **shared,
+                "probability": None if np.isnan(target.probability) else target.probability,
+                "outcome": target.outcome.word, **shared,
             },
             heatmap if target.outcome is Outcome.OK else None,
         )
