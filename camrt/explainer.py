@@ -188,8 +188,9 @@ class Explainer:
 
         Parameters
         ----------
-        images : iterable of path, bytes or array
+        images : iterable of path, bytes, array, or a function that returns one
             It may be endless.  Read in the caller's thread; a buffer may be used again when the next image is asked for.
+            Functions are called in threads, as files are read.
         target, targets, top, versus, method, **parameters
             As in `explain`.
         then : callable, optional

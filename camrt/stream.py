@@ -135,9 +135,9 @@ class Stream(Generic[Prepared, Result]):
         while len(group) < self.together and self._weight(group) < self.most:
             try:
                 image = next(source)
-                if image is BREAK and group:
-                    break
                 if image is BREAK:
+                    if group:
+                        break
                     continue
                 taken = _caught(self.take, image, image)
             except StopIteration:

@@ -309,3 +309,25 @@ def test_what_is_held_of_an_array_stays_when_the_array_changes(view):
     shown[:] = 0
     assert np.array_equal(load_photo(held).pixels, expected)
     assert held.pixels.flags.c_contiguous
+
+
+def test_a_function_is_called_for_its_photo_when_the_turn_comes(tmp_path):
+    calls = []
+
+    def photo():
+        calls.append(1)
+        return encode(RAMP)
+
+    held = hold_photo(photo)
+    assert calls == []
+    np.testing.assert_array_equal(load_photo(held).pixels, RAMP)
+    assert calls == [1]
+
+
+def test_what_a_function_raises_is_its_photos_alone(tiny):
+    def missing():
+        raise ImageError("the shop has no such photo")
+
+    first, second = tiny.explain_many([missing, lambda: encode(RAMP)])
+    assert str(first.error) == "the shop has no such photo"
+    assert second.maps.shape == (1, 8, 8)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camrt.errors import BundleError, CamrtError, DeviceMemoryError, ExplanationError, ImageError
-from camrt.stream import OF_ONE_IMAGE, Failure, Stream
+from camrt.stream import BREAK, OF_ONE_IMAGE, Failure, Stream
 
 PATIENCE = 10.0  # seconds after which what should have happened did not
 
@@ -519,3 +519,21 @@ def test_many_streams_run_side_by_side():
 def test_what_may_befall_one_image_is_an_error_of_camrts():
     assert all(issubclass(error, CamrtError) for error in OF_ONE_IMAGE)
     assert ExplanationError in OF_ONE_IMAGE
+
+
+@pytest.mark.parametrize(("images", "groups"), [
+    ([1, 2, BREAK, 3, 4, 5, 6], [[1, 2], [3, 4, 5], [6]]),
+    ([BREAK, BREAK, 1, BREAK, BREAK, 2, BREAK], [[1], [2]]),
+    ([1, 2, 3, BREAK, 4], [[1, 2, 3], [4]]),
+    ([BREAK], []),
+])  # fmt: skip
+def test_a_break_completes_a_group_and_is_no_image(images, groups):
+    found = []
+
+    def answer(group):
+        found.append(group)
+        return group
+
+    results = list(stream(answer=answer, workers=1).run(iter(images)))
+    assert found == groups
+    assert results == [image for group in groups for image in group]

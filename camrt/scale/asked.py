@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from camrt.scale.batch import Batch
 from camrt.scale.inputs import Inputs
 from camrt.scale.job import Setup
 from camrt.scale.lists import Columns
-from camrt.scale.store import is_url
+from camrt.scale.location import is_url, plain
 
 SHARD_SIZE = 1000  # photos
+
+Location = str | os.PathLike[str]
 
 
 def ask(
     bundle: str,
-    inputs: Sequence[str],
-    output: str,
+    inputs: Location | Sequence[Location],
+    output: Location,
     *,
     method: str = DEFAULT_METHOD,
     parameters: Mapping[str, Any] | None = None,
@@ -45,9 +48,9 @@ def ask(
     ----------
     bundle : path or name
         As `camrt.load` takes it.
-    inputs : sequence of str
+    inputs : path, URL or sequence of these
         Folders, globs, lists and archives, local or URLs.
-    output : str
+    output : path or URL
         Folder or URL of the dataset.
     method, parameters, targets, top, versus
         As in `Explainer.explain`, `parameters` as a mapping.
@@ -80,7 +83,9 @@ def ask(
     opened = open_bundle(Path(location), cache=engine.get("cache", True))
     question = read_question(opened.manifest, method, parameters or {}, targets=targets, top=top, versus=versus)
     columns = columns or Columns()
-    places = [place if is_url(place) else os.path.abspath(place) for place in inputs]
+    places = [absolute(place, "input") for place in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
+    if columns.root is not None:
+        columns = replace(columns, root=absolute(columns.root, "root"))
     asked = {
         "bundle": {"name": opened.manifest.name, "sha256": opened.sha256}, "method": question.method.name,
         "parameters": dict(question.settings), "classes": question.classes, "versus": question.versus, "inputs": places,
@@ -88,7 +93,7 @@ def ask(
         "max_pixels": max_pixels, "overlays": overlays, "simulate": simulate,
     }  # fmt: skip
     setup = Setup(
-        output=output if is_url(output) else os.path.abspath(output),
+        output=absolute(output, "output"),
         bundle=os.path.abspath(location),
         bundle_sha256=opened.sha256,
         engine=engine | {"max_pixels": max_pixels},
@@ -97,3 +102,17 @@ def ask(
         simulate=simulate,
     )
     return Batch(setup, Inputs(places, columns, shard_size), asked, verify)
+
+
+def absolute(location: Location, what: str) -> str:
+    """Return a location that is the same from every folder.
+
+    Raises
+    ------
+    ParameterError
+        It is empty.
+    """
+    place = plain(os.fspath(location))
+    if not place:
+        raise ParameterError(f"The {what} is empty, and must be a path or a URL. A dot is the current folder.")
+    return place if is_url(place) else os.path.abspath(place)

@@ -12,7 +12,7 @@ from camrt.scale.inputs import Inputs
 from camrt.scale.job import Job, Setup, Shard, shard_name
 from camrt.scale.keeper import Tick
 from camrt.scale.listing import Listing, open_listing, write_listing
-from camrt.scale.manifest import FINISHED, RUNNING, STOPPED, Manifest
+from camrt.scale.manifest import FINISHED, LISTING, RUNNING, STOPPED, Manifest
 from camrt.scale.shard import DATA, OVERLAYS, data_file
 from camrt.scale.store import Store, open_store
 
@@ -75,8 +75,7 @@ class Batch:
 
     def _run(self, store: Store, engine: Engine, watch: Watch) -> Manifest:
         manifest = Manifest.begin(store, self.asked)
-        listing = open_listing(store) or write_listing(store, self.inputs.parts(), watch.listing)
-        manifest.listed(len(listing), listing.total)
+        listing = self._listing(store, manifest, watch)
         lost = manifest.forget(manifest.is_damaged if self.verify else manifest.is_lost)
         _tidy(store, manifest)
         watch.begin(manifest, listing, lost)
@@ -100,6 +99,18 @@ class Batch:
         if manifest.state != FINISHED:
             manifest.write(FINISHED)
         return manifest
+
+
+    def _listing(self, store: Store, manifest: Manifest, watch: Watch) -> Listing:
+        """Return what is to be explained: what the dataset was begun with, or what is found now."""
+        if manifest.state == LISTING:
+            listing = write_listing(store, self.inputs.parts(), watch.listing)
+            manifest.listed(len(listing), listing.total)
+            return listing
+        kept = open_listing(store)
+        if kept is None or len(kept) != manifest.parts:
+            raise BatchError(f"{store}/listing is gone, or of another run. Begin again in another folder.")
+        return kept
 
 
 def _place(store: Store, shard: Shard) -> None:

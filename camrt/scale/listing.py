@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
-from camrt.errors import BatchError
+from camrt.errors import BatchError, one_line
 from camrt.scale.order import Once, digest_of
-from camrt.scale.part import Part, read_part
+from camrt.scale.part import Part
 from camrt.scale.paths import Paths
+from camrt.scale.rows import Rows
 from camrt.scale.store import Store
+from camrt.scale.tar import Tar
 
 FOLDER = "listing"
 INDEX = f"{FOLDER}/index.jsonl"
 PARTS_PER_FILE = 100
 UNKNOWN = -1  # photos of a part that shows only when it is read
+DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)  # of what cannot be read again
+KINDS: dict[str, type[Part]] = {part.kind: part for part in (Paths, Rows, Tar)}
+
+Place = tuple[int, int, int]  # of a part: offset and length in its file, photos
 
 
 class Listing:
@@ -37,7 +44,7 @@ class Listing:
 
     def __init__(self, store: Store, places: np.ndarray):
         self._store = store
-        self._places = places  # (parts, 2): offset and length in its file
+        self._places = places  # (parts, 3): offset and length in its file, photos
         self.photos = places[:, 2]
 
     def __len__(self) -> int:
@@ -56,8 +63,7 @@ class Listing:
         BatchError
             What was written down is damaged.
         """
-        offset, length, _ = map(int, self._places[number])
-        return read_part_at(self._store, number, offset, length)
+        return read_part_at(self._store, number, *self.place(number))
 
     def place(self, number: int) -> tuple[int, int]:
         """Return where in its file a part stands: offset and length."""
@@ -70,22 +76,46 @@ def read_part_at(store: Store, number: int, offset: int, length: int) -> Part:
     data = store.read(_file_of(number), offset, length)
     try:
         return read_part(json.loads(gzip.decompress(data or b"")))
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise BatchError(f"{store}/{_file_of(number)} is damaged ({error}). Begin again in another folder.") from None
+    except DAMAGED as error:
+        raise _damaged(f"{store}/{_file_of(number)}", error) from None
+
+
+def read_part(values: Mapping[str, Any]) -> Part:
+    """Return the part that `Part.to_json` wrote down."""
+    fields = dict(values)
+    return KINDS[fields.pop("kind")](**fields)
 
 
 def open_listing(store: Store) -> Listing | None:
-    """Return what was written down; None where that was not finished."""
+    """Return what was written down; None where that was not finished.
+
+    Raises
+    ------
+    BatchError
+        It is damaged.
+    """
     data = store.read(INDEX)
     if data is None:
         return None
-    places = [_read_place(line) for line in data.splitlines()]
-    return Listing(store, np.array(places, np.int64).reshape(-1, 3))
+    try:
+        places = [_read_place(line) for line in data.splitlines()]
+        return Listing(store, np.array(places, np.int64).reshape(-1, 3))
+    except DAMAGED as error:
+        raise _damaged(f"{store}/{INDEX}", error) from None
 
 
-def _read_place(line: bytes) -> tuple[int, int, int]:
-    found: dict[str, Any] = json.loads(line)
+def _damaged(file: str, error: Exception) -> BatchError:
+    return BatchError(f"{file} is damaged ({type(error).__name__}: {one_line(error)}). Begin again in another folder.")
+
+
+def _read_place(line: bytes) -> Place:
+    found = json.loads(line)
     return found["offset"], found["length"], UNKNOWN if found["photos"] is None else found["photos"]
+
+
+def _write_place(place: Place) -> str:
+    offset, length, photos = place
+    return json.dumps({"offset": offset, "length": length, "photos": None if photos == UNKNOWN else photos}) + "\n"
 
 
 def write_listing(store: Store, parts: Iterable[Part], step: Callable[[int], None] = lambda photos: None) -> Listing:
@@ -104,42 +134,32 @@ def write_listing(store: Store, parts: Iterable[Part], step: Callable[[int], Non
         There is nothing, or two photos have one id.
     """
     store.remove(FOLDER)
-    once = Once()
-    lines: list[str] = []
+    places: list[Place] = []
     source = iter(parts)
-    while (first := next(source, None)) is not None:
-        with store.create(_file_of(len(lines))) as file:
-            offset = 0
-            for part in chain([first], islice(source, PARTS_PER_FILE - 1)):
-                data = gzip.compress(f"{json.dumps(part.to_json())}\n".encode(), 1, mtime=0)
-                file.write(data)
-                lines.append(json.dumps({"offset": offset, "length": len(data), "photos": part.photos}))
-                offset += len(data)
-                for name in _names(part):
-                    once.add(name)
-                step(part.photos or 0)
-    if not lines:
-        raise BatchError("There is nothing to explain: the input lists no photo.")
-    places = np.array([_read_place(line.encode()) for line in lines], np.int64)
-    listing = Listing(store, places)
-    _check_unique(listing, once.repeated())
-    store.write(INDEX, "".join(f"{line}\n" for line in lines).encode())
+    with Once() as once:
+        while (first := next(source, None)) is not None:
+            with store.create(_file_of(len(places))) as file:
+                offset = 0
+                for part in chain([first], islice(source, PARTS_PER_FILE - 1)):
+                    data = gzip.compress(f"{json.dumps(part.to_json())}\n".encode(), 1, mtime=0)
+                    file.write(data)
+                    places.append((offset, len(data), UNKNOWN if part.photos is None else part.photos))
+                    offset += len(data)
+                    for name in part.names():
+                        once.add(name)
+                    step(part.photos or 0)
+        if not places:
+            raise BatchError("There is nothing to explain: the input lists no photo.")
+        listing = Listing(store, np.array(places, np.int64))
+        _check_unique(listing, once.repeated())
+    store.write(INDEX, "".join(map(_write_place, places)).encode())
     return listing
-
-
-def _names(part: Part) -> Iterator[str]:
-    """Yield what must stand once: the ids of photos that have paths, and stretches of archives."""
-    if isinstance(part, Paths):
-        yield from (name for name, _ in part.listed)
-    else:
-        values = part.to_json()
-        yield json.dumps([values["name"], values.get("offset", values.get("first"))])
 
 
 def _check_unique(listing: Listing, repeated: set[bytes]) -> None:
     if not repeated:
         return
-    names = (name for number in range(len(listing)) for name in _names(listing.part(number)))
+    names = (name for number in range(len(listing)) for name in listing.part(number).names())
     shown = ", ".join(dict.fromkeys(islice((repr(n) for n in names if digest_of(n) in repeated), 20)))
     raise BatchError(
         f"Each photo needs an id of its own, and {len(repeated):,} stand more than once: {shown[:300]}. List each photo once, "

@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from io import TextIOWrapper
+from typing import Any
 
 import pyarrow as pa
 
-from camrt.errors import BatchError, did_you_mean, one_line
+from camrt.errors import BatchError, did_you_mean
+from camrt.scale.location import bare, folder_of, is_url, opened, plain, reason, split
 from camrt.scale.part import Part, text_of
-from camrt.scale.rows import parquet, rows_parts
-from camrt.scale.store import file_system, is_url
+from camrt.scale.rows import DAMAGED, parquet, rows_parts
 
 LISTS = (".csv", ".tsv", ".txt")
+PARQUET = ".parquet"
+TEXTS = ("string", "large_string", "string_view")  # as pyarrow names them
+IMAGES = ("binary", "large_binary", "binary_view")
 PHOTO_COLUMNS = ("path", "file", "filename", "file_name", "image", "url", "uri", "source", "jpg")
 ID_COLUMN = "id"
 TRIED = 20  # paths at the head of a list of which one must be there
@@ -50,25 +53,14 @@ def listed(path: str, name: str, columns: Columns, size: int) -> Iterator[Part |
         It cannot be read, lacks a column, or none of its first paths is there.
     """
     try:
-        if not path.lower().endswith(LISTS):
+        if bare(path).endswith(PARQUET):
             yield from _parquet(path, name, columns, size)
             return
-        with _text(path) as file:
-            found = _lines(file) if path.lower().endswith(".txt") else _cells(path, file, columns)
+        with opened(path) as data, TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline="") as file:
+            found = _lines(file) if bare(path).endswith(".txt") else _cells(path, name, file, columns)
             yield from _placed(path, found, columns)
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-        raise BatchError(f"{path} cannot be read as a list of photos ({one_line(error)}).") from None
-
-
-@contextmanager
-def _text(path: str) -> Iterator[TextIO]:
-    if is_url(path):
-        files, inside = file_system(path)
-        with files.open(inside, "r", encoding="utf-8-sig", newline="") as file:
-            yield file
-    else:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            yield file
+    except (*DAMAGED, csv.Error) as error:
+        raise BatchError(f"{path} cannot be read as a list of photos ({reason(error)}).") from None
 
 
 def _lines(file: Iterable[str]) -> Iterator[tuple[str | None, str]]:
@@ -77,48 +69,49 @@ def _lines(file: Iterable[str]) -> Iterator[tuple[str | None, str]]:
             yield None, text
 
 
-def _cells(path: str, file: Iterable[str], columns: Columns) -> Iterator[tuple[str | None, str]]:
-    table = csv.DictReader(file, delimiter="\t" if path.lower().endswith(".tsv") else ",")
-    photo, names = chosen(path, list(table.fieldnames or ()), columns)
-    for number, row in enumerate(table, 2):
+def _cells(path: str, name: str, file: Iterable[str], columns: Columns) -> Iterator[tuple[str | None, str]]:
+    table = csv.DictReader(file, delimiter="\t" if bare(path).endswith(".tsv") else ",")
+    photo, ids = chosen(path, list(table.fieldnames or ()), columns)
+    for row in table:
         place = row[photo] or ""
-        given = row[names] if names else None
-        yield given or (None if place else f"{text_of(os.path.basename(path))}:{number}"), place
+        yield (row[ids] if ids else None) or (None if place else f"{name}:{table.line_num}"), place
 
 
 def _parquet(path: str, name: str, columns: Columns, size: int) -> Iterator[Part | list[str]]:
     with parquet(path) as file:
         schema = file.schema_arrow
-        photo, names = chosen(path, schema.names, columns)
-        if not _is_text(schema.field(photo).type):
-            yield from rows_parts(path, name, size, photo, names)
+        photo, ids = chosen(path, schema.names, columns)
+        if _holds_images(path, schema.field(photo)):
+            yield from rows_parts(path, name, size, photo, ids)
             return
-        wanted = [photo, *([names] if names else [])]
+        wanted = [photo, *([ids] if ids else [])]
         rows = (row for batch in file.iter_batches(size, columns=wanted) for row in batch.to_pylist())
-        found = (
-            (str(row[names]) if names else None if row[photo] else f"{name}#{number}", row[photo] or "")
-            for number, row in enumerate(rows)
-        )
-        yield from _placed(path, found, columns)
+        yield from _placed(path, (_row(row, f"{name}#{i}", photo, ids) for i, row in enumerate(rows)), columns)
 
 
-def _is_text(kind: Any) -> bool:
-    """Tell whether a column holds paths; else it holds images.
+def _row(row: dict[str, Any], name: str, photo: str, ids: str | None) -> tuple[str | None, str]:
+    """Return the id, where there is one, and the path of a row of Parquet."""
+    given, place = row[ids] if ids else None, row[photo] or ""
+    return (str(given) if given not in (None, "") else None if place else name), place
+
+
+def _holds_images(path: str, field: Any) -> bool:
+    """Tell whether a column holds images; else it holds paths.
 
     Raises
     ------
     BatchError
         It holds neither.
     """
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if str(kind) in TEXTS:
+        return False
+    if str(kind) in IMAGES or (pa.types.is_struct(kind) and "bytes" in {part.name for part in kind}):
         return True
-    if pa.types.is_struct(kind) and "bytes" in {field.name for field in kind}:
-        return False
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return False
-    raise BatchError(f"A column of photos holds paths or encoded images, this one {kind}. Name another with --column.")
+    raise BatchError(
+        f"{path}: column {field.name!r} holds {kind}, and a column of photos holds paths, or encoded images. Name another "
+        "with --column."
+    )
 
 
 def chosen(path: str, found: list[str], columns: Columns) -> tuple[str, str | None]:
@@ -129,6 +122,8 @@ def chosen(path: str, found: list[str], columns: Columns) -> tuple[str, str | No
     BatchError
         There is no such column.
     """
+    if not found:
+        raise BatchError(f"{path} is empty. Its first line names the columns; one of them holds the paths of the photos.")
     for wanted in (columns.photo, columns.id):
         if wanted is not None and wanted not in found:
             raise BatchError(f"{path} has no column {wanted!r}.{did_you_mean(wanted, found)} It has: {', '.join(found)}.")
@@ -143,22 +138,24 @@ def chosen(path: str, found: list[str], columns: Columns) -> tuple[str, str | No
 
 def _placed(path: str, found: Iterable[tuple[str | None, str]], columns: Columns) -> Iterator[list[str]]:
     """Yield [id, path] with relative paths from where they start."""
-    slash = path.rfind("/") + 1
-    root = columns.root.rstrip("/") + "/" if columns.root else path[:slash]
-    missing = list[str]()
-    for number, (given, place) in enumerate(found):
-        whole = place if not place or is_url(place) or os.path.isabs(place) else root + place
-        if number == len(missing) < TRIED and whole and not is_url(whole):
-            missing += [whole] * (not os.path.exists(whole))
+    head, outer = split(path)
+    if columns.root is not None:
+        head, outer = plain(columns.root).rstrip("/") + "/", ""
+    missing, trying = list[str](), True
+    for given, place in found:
+        whole = place and _from(folder_of(head), plain(place), outer)
+        if whole and trying:
+            trying = not is_url(whole) and not os.path.exists(whole)
+            missing += [whole] * trying
             if len(missing) == TRIED:
-                raise _nowhere(path, missing[0])
+                break
         yield [text_of(given if given is not None else place), whole]
-    if missing and number + 1 == len(missing):
-        raise _nowhere(path, missing[0])
+    if missing and trying:
+        raise BatchError(
+            f"{path}: the first paths are not there, {missing[0]} for instance. Relative paths start at the list's own "
+            "folder, or where --root says."
+        )
 
 
-def _nowhere(path: str, first: str) -> BatchError:
-    return BatchError(
-        f"{path}: the first paths are not there, {first} for instance. Relative paths start at the list's own folder, or "
-        "where --root says."
-    )
+def _from(folder: str, place: str, outer: str) -> str:
+    return place if is_url(place) or place.startswith("/") else f"{folder}{place}{outer}"

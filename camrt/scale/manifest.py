@@ -41,13 +41,15 @@ class Manifest:
         JSON values.
     state : str
         "listing", "running", "stopped" or "finished".
+    begun : str
+        When, as ISO 8601 writes it.
     """
 
     def __init__(self, store: Store, asked: Mapping[str, Any], begun: str | None = None):
         self.asked = dict(asked)
         self.state = LISTING
         self._store = store
-        self._begun = begun or datetime.now(UTC).isoformat(timespec="seconds")
+        self.begun = begun or datetime.now(UTC).isoformat(timespec="seconds")
         self._listed: int | None = None
         self._last: list[Line] = []  # the lines of the file that is being filled, and
         self._number = 0  # its number
@@ -61,6 +63,8 @@ class Manifest:
     @classmethod
     def begin(cls, store: Store, asked: Mapping[str, Any]) -> Manifest:
         """Return the manifest of a new dataset, or of one that was begun with the same question.
+
+        One that never came to explain, as its input was not there for instance, is begun anew.
 
         Raises
         ------
@@ -76,6 +80,9 @@ class Manifest:
             manifest.write()
             return manifest
         there = cls.open(store)
+        if there.state == LISTING:
+            there = cls(store, asked)
+            there.write()
         differing = [key for key in {**there.asked, **asked} if there.asked.get(key) != asked.get(key)]
         if differing:
             listed = "; ".join(f"{key} was {_short(there.asked.get(key))}, is {_short(asked.get(key))}" for key in differing)
@@ -168,7 +175,7 @@ class Manifest:
         if not self.parts:
             self._set_parts(parts)
             self._listed = photos
-            self.write()
+            self.write(RUNNING)
 
     def add(self, shard: Shard) -> None:
         """Note a shard that is in its place."""
@@ -180,8 +187,8 @@ class Manifest:
             self._number, self._last = self._number + 1, []
             self.write()
         self._last.append(line)
+        self._count(line)  # first: what is noted, but not counted when Ctrl-C comes, would be tidied away
         self._write_lines(self._number, self._last)
-        self._count(line)
 
     def forget(self, is_lost: Callable[[Line], bool]) -> int:
         """Forget shards that are lost, and return how many."""
@@ -211,7 +218,7 @@ class Manifest:
         """Write manifest.json, and perhaps a new state."""
         self.state = state or self.state
         values = {
-            "kind": KIND, "version": VERSION, "camrt": __version__, "state": self.state, "begun": self._begun,
+            "kind": KIND, "version": VERSION, "camrt": __version__, "state": self.state, "begun": self.begun,
             "parts": self.parts, "listed": self._listed, "asked": self.asked,
             "done": {"shards": self.done, "photos": self.photos, "rows": self.rows, "outcomes": self.outcomes},
         }  # fmt: skip

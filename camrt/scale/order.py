@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 
 AT_ONCE = 200_000  # texts in memory
+RUNS = 100  # temporary files that are open at once
 BUCKETS = 64
 DIGEST = 16  # bytes: of 10⁹ texts two are taken for one with a probability of 10⁻²⁰
 
@@ -26,6 +27,11 @@ def in_order(texts: Iterable[str], most: int = AT_ONCE) -> Iterator[str]:
             if len(chunk) == most:
                 runs.append(_spilled(sorted(chunk)))
                 chunk = []
+            if len(runs) == RUNS:
+                merged = _spilled(heapq.merge(*map(_read, runs)))
+                for run in runs:
+                    run.close()
+                runs = [merged]
         yield from heapq.merge(*map(_read, runs), sorted(chunk))
     finally:
         for run in runs:
@@ -45,30 +51,32 @@ def _read(run: IO[str]) -> Iterator[str]:
 
 
 class Once:
-    """Tells which texts were added more than once; keeps sixteen bytes of each, in temporary files."""
+    """Tells which texts were added more than once; keeps sixteen bytes of each, in temporary files that `with` closes."""
 
     def __init__(self) -> None:
         self._files = [tempfile.TemporaryFile(prefix="camrt-") for _ in range(BUCKETS)]
+
+    def __enter__(self) -> Once:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._files:
+            file.close()
 
     def add(self, text: str) -> None:
         digest = digest_of(text)
         self._files[digest[0] % BUCKETS].write(digest)
 
     def repeated(self) -> set[bytes]:
-        """Return the digests of the texts that were added more than once, and forget all."""
+        """Return the digests of the texts that were added more than once."""
         found: set[bytes] = set()
         for file in self._files:
             file.seek(0)
-            digests = np.frombuffer(file.read(), f"V{DIGEST}")
-            file.close()
-            ordered = _sorted(digests)
-            found |= {bytes(d) for d in ordered[1:][ordered[1:] == ordered[:-1]]}
+            halves = np.frombuffer(file.read(), np.uint64).reshape(-1, 2)
+            ordered = halves[np.lexsort(halves.T)]
+            same = (ordered[1:] == ordered[:-1]).all(axis=1)
+            found |= {digest.tobytes() for digest in ordered[1:][same]}
         return found
-
-
-def _sorted(digests: np.ndarray) -> np.ndarray:
-    halves = digests.view(np.uint64).reshape(-1, 2)
-    return digests[np.lexsort((halves[:, 1], halves[:, 0]))]
 
 
 def digest_of(text: str) -> bytes:

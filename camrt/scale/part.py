@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from camrt.errors import ImageError
 from camrt.photo import ImageSource
+
+ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})  # of files that are taken for photos
 
 
 class Item(NamedTuple):
@@ -49,24 +51,19 @@ class Part:
         """Yield the photos; what cannot be read is one whose image raises an ImageError."""
         raise NotImplementedError
 
+    def names(self) -> Iterator[str]:
+        """Yield what must stand once in a dataset: the ids, where that many can be compared.
+
+        Raises
+        ------
+        BatchError
+            They cannot be read.
+        """
+        raise NotImplementedError
+
     def to_json(self) -> dict[str, Any]:
         """Return what `read_part` makes the part of again."""
-        return {"kind": self.kind, **asdict(self)}
-
-
-KINDS: dict[str, type[Part]] = {}
-
-
-def kind_of_part(part: type[Part]) -> type[Part]:
-    """Add a kind of part to those that can be read again."""
-    KINDS[part.kind] = part
-    return part
-
-
-def read_part(values: Mapping[str, Any]) -> Part:
-    """Return the part that `to_json` wrote down."""
-    fields = dict(values)
-    return KINDS[fields.pop("kind")](**fields)
+        return {"kind": self.kind, **vars(self)}
 
 
 def failing(message: str) -> Callable[[], ImageSource]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from camrt.errors import ImageError, one_line
-from camrt.photo import MAX_BYTES
-from camrt.scale.part import Item, Part, failing, kind_of_part, text_of
-from camrt.scale.store import file_system, is_url
+from camrt.errors import BatchError, ImageError, one_line
+from camrt.photo import MAX_BYTES, ImageSource
+from camrt.scale.location import file_system, is_url
+from camrt.scale.part import Item, Part, failing, text_of
 
 
-@kind_of_part
 @dataclass(frozen=True)
 class Paths(Part):
     """Photos by their paths.
@@ -35,8 +34,11 @@ class Paths(Part):
         for name, path in self.listed:
             yield Item(name, text_of(path), image_at(path))
 
+    def names(self) -> Iterator[str]:
+        return (name for name, _ in self.listed)
 
-def image_at(path: str) -> object:
+
+def image_at(path: str) -> ImageSource:
     """Return an image that is read when its turn comes."""
     if not path:
         return failing("The list names no path for this photo.")
@@ -53,13 +55,15 @@ def read_url(url: str) -> bytes:
     BatchError
         fsspec, or what it needs for this kind of URL, is not installed.
     """
-    files, path = file_system(url)
     try:
+        files, path = file_system(url)
         data = bytes(files.cat_file(path, end=MAX_BYTES + 1))
     except FileNotFoundError:
-        raise ImageError(f"{url}: there is no such file.") from None
+        raise ImageError(f"{text_of(url)}: there is no such file.") from None
+    except BatchError:
+        raise
     except Exception as error:  # of whatever package serves this kind of URL
-        raise ImageError(f"{url}: cannot be read ({one_line(error)}).") from None
+        raise ImageError(f"{text_of(url)}: cannot be read ({one_line(error)}).") from None
     if len(data) > MAX_BYTES:
-        raise ImageError(f"{url}: cannot be read (it has more than {MAX_BYTES:,} bytes).")
+        raise ImageError(f"{text_of(url)}: cannot be read (it has more than {MAX_BYTES:,} bytes).")
     return data

@@ -10,15 +10,16 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from camrt.errors import one_line
+from camrt.errors import BatchError
 from camrt.photo import ImageSource
-from camrt.scale.part import Item, Part, failing, kind_of_part, text_of
-from camrt.scale.store import file_system, is_url
+from camrt.scale.location import opened, reason
+from camrt.scale.part import Item, Part, failing, text_of
 
 TOGETHER = 16  # rows that are in memory at once
+BUFFER = 1 << 20  # bytes that are read at once of a column; else all of a row group's
+DAMAGED = (OSError, ValueError, KeyError, IndexError, pa.ArrowException)  # ValueError: texts that are no UTF-8
 
 
-@kind_of_part
 @dataclass(frozen=True)
 class Rows(Part):
     """Photos of some row groups of a Parquet file.
@@ -53,20 +54,36 @@ class Rows(Part):
     def photos(self) -> int:
         return self.count
 
+    def names(self) -> Iterator[str]:
+        if self.ids is None:
+            yield f"{self.name}#{self.first}"
+            return
+        try:
+            for row, found in enumerate(self._rows([self.ids]), self.first):
+                yield self._id(found, row)
+        except DAMAGED as error:
+            raise BatchError(f"{self.path}: the ids cannot be read ({reason(error)}).") from None
+
     def items(self) -> Iterator[Item]:
         row = self.first
         try:
-            with parquet(self.path) as file:
-                columns = [self.column, *([self.ids] if self.ids else [])]
-                for batch in file.iter_batches(TOGETHER, self.groups, columns):
-                    for found in batch.to_pylist():
-                        name = f"{self.name}/{row}" if self.ids is None else str(found[self.ids])
-                        source = f"{text_of(self.path)}#{row}"
-                        yield Item(name, source, _image(found[self.column], source))
-                        row += 1
-        except (OSError, pa.ArrowException, KeyError) as error:
-            told = f"{self.path}: cannot be read from row {row} on ({one_line(error)})."
+            for found in self._rows([self.column, *([self.ids] if self.ids else [])]):
+                source = f"{text_of(self.path)}#{row}"
+                yield Item(self._id(found, row), source, _image(found[self.column], source))
+                row += 1
+        except DAMAGED as error:
+            told = f"{text_of(self.path)}: cannot be read from row {row} on ({reason(error)})."
             yield Item(f"{self.name}#{row}", text_of(self.path), failing(told))
+
+    def _rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        with parquet(self.path) as file:
+            for group in self.groups:  # one by one: damage to one spares those before it
+                for batch in file.iter_batches(TOGETHER, [group], columns):
+                    yield from batch.to_pylist()
+
+    def _id(self, found: dict[str, Any], row: int) -> str:
+        given = None if self.ids is None else found[self.ids]
+        return f"{self.name}/{row}" if given is None else str(given)
 
 
 def _image(value: Any, source: str) -> ImageSource:
@@ -78,13 +95,8 @@ def _image(value: Any, source: str) -> ImageSource:
 @contextmanager
 def parquet(path: str) -> Iterator[Any]:
     """Open a Parquet file; of what is read, little is kept in memory."""
-    if is_url(path):
-        files, inside = file_system(path)
-        with files.open(inside, "rb") as source, pq.ParquetFile(source) as file:
-            yield file
-    else:
-        with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-            yield file
+    with opened(path) as source, pq.ParquetFile(source, buffer_size=BUFFER) as file:
+        yield file
 
 
 def rows_parts(path: str, name: str, size: int, column: str, ids: str | None) -> Iterator[Rows]:

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import fcntl
-import importlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from camrt.errors import BatchError, one_line
+from camrt.errors import BatchError
+from camrt.scale.location import as_os_errors, file_system, is_url, plain, reason
 
 LOCK = ".lock"
-
-
-def is_url(location: str) -> bool:
-    """Tell whether a location is one that fsspec opens: "s3://bucket/photos"."""
-    return "://" in location
-
-
-def file_system(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a URL and the path in it.
-
-    Raises
-    ------
-    BatchError
-        fsspec, or what it needs for this kind of URL, is not installed, or refuses the URL.
-    """
-    try:
-        fsspec = importlib.import_module("fsspec")
-    except ModuleNotFoundError:
-        raise BatchError(f"{url} is opened by fsspec, which is not installed: pip install 'camrt[batch]'.") from None
-    try:
-        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
-    except Exception as error:  # of whatever package serves this kind of URL
-        raise BatchError(f"{url} cannot be opened: {one_line(error)}") from None
-    return found
+MAGIC = re.compile(r"[*?\[]")  # fsspec would remove and move whatever matches
 
 
 def open_store(location: str) -> Store:
     """Return the store of a folder or URL."""
+    location = plain(location)
     return Bucket(location) if is_url(location) else Store(location)
 
 
@@ -144,10 +123,11 @@ class Store:
         """
         self._at(LOCK).parent.mkdir(parents=True, exist_ok=True)
         with self._at(LOCK).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BatchError(f"{self}: another run writes there. Wait for it, or choose another folder.") from None
+            with suppress(OSError):  # some network file systems have no locks
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise BatchError(f"{self}: another run writes there. Wait for it, or choose another folder.") from None
             yield
 
 
@@ -155,12 +135,19 @@ class Bucket(Store):
     """A place that fsspec opens; object stores show a file when it is closed, whole, so that nothing need be renamed."""
 
     def __init__(self, location: str):
-        super().__init__(location.rstrip("/"))
-        self._fs, self._root = file_system(self.location)
+        super().__init__(location)
+        if found := MAGIC.search(location):
+            raise BatchError(f"{location}: an output behind a URL may not have {found[0]} in its name. Choose another.")
+        try:
+            self._fs, root = file_system(location)
+        except OSError as error:
+            raise BatchError(f"{location} cannot be opened: {reason(error)}.") from None
+        self._root = root.rstrip("/")
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
+    @as_os_errors()
     def read(self, name: str, offset: int = 0, length: int = -1) -> bytes | None:
         end = None if length < 0 else offset + length
         try:
@@ -175,24 +162,29 @@ class Bucket(Store):
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
         path = self._path(name)
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        file = self._fs.open(path, "wb")
+        with as_os_errors():
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            file = self._fs.open(path, "wb")
         try:
             yield file
+            with as_os_errors():
+                file.close()
         except BaseException:
             with suppress(Exception):  # not every file system can take back what was begun
                 file.discard()
             with suppress(Exception):
                 file.close()
-            self.remove(name)
+            with suppress(OSError):
+                self.remove(name)
             raise
-        file.close()
 
+    @as_os_errors()
     def move(self, old: str, new: str) -> None:
         self.remove(new)
         self._fs.makedirs(self._path(new).rpartition("/")[0], exist_ok=True)
         self._fs.mv(self._path(old), self._path(new), recursive=True)
 
+    @as_os_errors()
     def size(self, name: str) -> int | None:
         self._fs.invalidate_cache()
         try:
@@ -200,14 +192,18 @@ class Bucket(Store):
         except FileNotFoundError:
             return None
 
+    @as_os_errors()
     def names(self, folder: str) -> list[str]:
         self._fs.invalidate_cache()
         try:
-            return sorted(path.rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._path(folder), detail=False))
+            found = self._fs.ls(self._path(folder), detail=False)
         except FileNotFoundError:
             return []
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
+    @as_os_errors()
     def remove(self, name: str) -> None:
+        self._fs.invalidate_cache()  # workers write, too
         with suppress(FileNotFoundError):
             self._fs.rm(self._path(name), recursive=True)
 

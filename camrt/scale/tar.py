@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, ClassVar
 
-from camrt.errors import one_line
 from camrt.files import open_regular
 from camrt.photo import MAX_BYTES
-from camrt.scale.part import Item, Part, failing, kind_of_part, text_of
-from camrt.scale.store import file_system, is_url
+from camrt.scale.location import bare, is_url, opened, reason
+from camrt.scale.part import ENDINGS, Item, Part, failing, text_of
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
-DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError)
+DAMAGED = (  # what tarfile meets it with
+    OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, TypeError, IndexError, RecursionError,
+)  # fmt: skip
+MAX_NAME = 1 << 20  # bytes of what goes before a member with a long name; tarfile would read any announced number
+LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
-@kind_of_part
 @dataclass(frozen=True)
 class Tar(Part):
     """Photos of an archive, or of a stretch of it.
@@ -49,6 +50,9 @@ class Tar(Part):
     def photos(self) -> int | None:
         return self.count
 
+    def names(self) -> Iterator[str]:
+        yield f"{self.name}#{self.offset}"
+
     def items(self) -> Iterator[Item]:
         seen = Counter[str]()
         read = 0
@@ -62,42 +66,53 @@ class Tar(Part):
             if self.count is not None and read < self.count:
                 raise EOFError(f"it held {self.count} photos when it was listed, and holds {read}")
         except DAMAGED as error:
-            told = f"{self.path}: cannot be read after {read} photos ({one_line(error)})."
+            told = f"{text_of(self.path)}: cannot be read after {read} photos ({reason(error)})."
             yield Item(f"{self.name}#{self.offset}", text_of(self.path), failing(told))
 
     def _item(self, member: tarfile.TarInfo, archive: tarfile.TarFile, seen: Counter[str]) -> Item:
-        name = text_of(member.name.removeprefix("./"))
+        name = text_of(name_of(member))
         seen[name] += 1
         unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
         source = f"{text_of(self.path)}/{name}"
         if member.size > MAX_BYTES:
             return Item(f"{self.name}/{unique}", source, failing(f"{source}: it has {member.size:,} bytes."))
         file = archive.extractfile(member)
-        return Item(f"{self.name}/{unique}", source, file.read() if file else failing(f"{source}: it is no file."))
+        assert file is not None, "a regular file has content"
+        return Item(f"{self.name}/{unique}", source, file.read())
 
 
-@contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
-    """Open an archive for reading from its beginning to its end."""
-    if is_url(path):
-        files, inside = file_system(path)
-        with files.open(inside, "rb", cache_type="readahead", block_size=8 << 20) as file:
-            yield file
-    else:
-        with open_regular(Path(path)) as file:
-            yield file
+class Header(tarfile.TarInfo):
+    """A member's header; one that is damaged is an error wherever it stands, where tarfile takes it for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from None
+        if header.size < 0 or (header.type in LONG and header.size > MAX_NAME):
+            raise tarfile.ReadError(f"a header announces {header.size} bytes")
+        return header
 
 
-def members(file: BinaryIO, offset: int = 0) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+def members(file: BinaryIO, offset: int = 0, mode: str = "r|*") -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     """Yield the images of an archive, and the archive, in order; nothing is kept of those that were passed."""
     if offset:
         file.seek(offset)
-    mode = "r:" if offset else "r|*"
-    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
-        for member in archive:
-            archive.members.clear()  # type: ignore[attr-defined]  # it would grow with every member
-            if member.isfile() and is_image(member.name):
+        mode = "r:"
+    options = {"tarinfo": Header, "encoding": "utf-8"}
+    with tarfile.open(fileobj=file, mode=mode, **options) as archive:  # type: ignore[call-overload]
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # it would grow with every member
+            if member.size < 0:  # as a pax header may say; tarfile would go back, and round for ever
+                raise tarfile.ReadError(f"a member announces {member.size} bytes")
+            if member.isreg() and is_image(member.name):
                 yield member, archive
+
+
+def name_of(member: tarfile.TarInfo) -> str:
+    """Return a member's name; what is archived as . has members that begin so."""
+    return member.name.removeprefix("./")
 
 
 def is_image(name: str) -> bool:
@@ -115,35 +130,26 @@ def tar_parts(path: str, name: str, size: int) -> Iterator[Tar]:
 
     An archive behind a URL, or compressed, would have to be read whole to find where its members begin.
     """
-    plain = path.lower().endswith(".tar") and not is_url(path)
-    starts = list(_starts(path, size)) if plain else []
-    if not starts:
+    stretches = _stretches(path, size) if bare(path).endswith(".tar") and not is_url(path) else None
+    if stretches is None:
         yield Tar(path, name)
         return
-    for offset, count in starts:
+    for offset, count in stretches:
         yield Tar(path, name, offset, count)
 
 
-def _starts(path: str, size: int) -> Iterator[tuple[int, int]]:
-    """Yield where each stretch begins and how many photos it has; nothing where names repeat, or the archive is damaged."""
-    found: list[tuple[int, int]] = []
+def _stretches(path: str, size: int) -> list[tuple[int, int]] | None:
+    """Return where each stretch begins and how many photos it has; None where names repeat, or the archive is damaged."""
+    starts: list[int] = []
     names: set[str] = set()
-    start, count = 0, 0
     try:
-        with open_regular(Path(path)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                archive.members.clear()  # type: ignore[attr-defined]
-                if not (member.isfile() and is_image(member.name)):
-                    continue
-                if member.name in names:
-                    return
-                names.add(member.name)
-                if count == size:
-                    found.append((start, count))
-                    start, count = member.offset, 0
-                count += 1
+        with open_regular(Path(path)) as file:
+            for member, _ in members(file, mode="r:"):
+                if (name := name_of(member)) in names:
+                    return None
+                if len(names) % size == 0:
+                    starts.append(member.offset if starts else 0)
+                names.add(name)
     except DAMAGED:
-        return
-    if count:
-        found.append((start, count))
-    yield from found
+        return None
+    return [(start, min(size, len(names) - i * size)) for i, start in enumerate(starts)]

@@ -166,6 +166,30 @@ def test_a_dataset_of_another_question_is_refused_with_advice(tiny_bundle, photo
         run(ask("shapes", [str(photos)], str(tmp_path), shard_size=11))
 
 
+def test_an_input_that_was_mistyped_can_be_named_again(tiny_bundle, photos, tmp_path):
+    with pytest.raises(BatchError, match="photoss: there is no such file"):
+        run(ask(tiny_bundle, [f"{photos}s"], str(tmp_path), shard_size=11))
+    assert run(ask(tiny_bundle, [str(photos)], str(tmp_path), shard_size=11)).photos == 22
+
+
+def test_a_listing_of_another_input_is_never_gone_on_with(tiny_bundle, photos, tmp_path):
+    """As after a kill -9 between the listing's last byte and the manifest's."""
+    other = make_photos(tmp_path / "other", 3)
+    run(ask(tiny_bundle, [str(other)], str(tmp_path / "out"), shard_size=11))
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps({**manifest, "state": "listing", "parts": 0}))
+    shutil.rmtree(tmp_path / "out" / "manifest")
+    assert run(ask(tiny_bundle, [str(photos)], str(tmp_path / "out"), shard_size=11)).photos == 22
+
+
+def test_a_listing_that_is_gone_is_told(tiny_bundle, photos, tmp_path):
+    asked = ask(tiny_bundle, [str(photos)], str(tmp_path), shard_size=11)
+    run(asked)
+    (tmp_path / "listing" / "index.jsonl").unlink()
+    with pytest.raises(BatchError, match="listing is gone, or of another run"):
+        run(asked)
+
+
 def test_a_folder_of_something_else_is_refused(tiny_bundle, photos, tmp_path):
     (tmp_path / "thesis.tex").write_text("important")
     with pytest.raises(BatchError, match=r"holds other files \(thesis.tex\)"):
@@ -192,11 +216,12 @@ def test_bad_photos_are_rows_that_say_why(tiny_bundle, tmp_path):
     (photos / "05.jpg").symlink_to("nowhere")
     manifest = run(ask(tiny_bundle, [str(photos)], str(tmp_path / "out"), shard_size=4, max_pixels=40 * 48))
     frame = rows_of(tmp_path / "out").to_pandas().set_index("id")
-    assert manifest.outcomes["unreadable"] == 3
+    assert manifest.outcomes["unreadable"] == 4
     assert "empty" in frame.error["01.png"]
     assert "cut short" in frame.error["02.png"]
     assert "not a supported image" in frame.error["03.png"]
-    assert frame.heatmap[["01.png", "02.png", "03.png"]].isna().all()
+    assert "no such file" in frame.error["05.jpg"]
+    assert frame.heatmap[["01.png", "02.png", "03.png", "05.jpg"]].isna().all()
 
 
 def test_a_photo_that_kills_its_worker_is_found_and_recorded(tiny_bundle, photos, undisturbed, tmp_path, decoder):
@@ -233,7 +258,7 @@ def test_overlays_are_written_on_request(tiny_bundle, photos, tmp_path):
 
 
 def test_a_full_disk_ends_the_run_with_what_is_done(tiny_bundle, photos, undisturbed, tmp_path, monkeypatch):
-    """A file-size limit in the worker stands in for the disk: the third shard cannot be written."""
+    """A writer that refuses the third shard stands in for the disk."""
     folder = tmp_path / "custom"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
