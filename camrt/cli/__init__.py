@@ -24,6 +24,7 @@ COMMANDS = {
     "methods": "inspect:methods",
     "evaluate": "evaluate:evaluate",
     "batch": "batch:batch",
+    "report": "report:report",
     "serve": "serve:serve",
     "bench": "bench:bench",
     "layers": "making:layers",
