@@ -42,6 +42,7 @@ TERMINATED = 143  # 128 + SIGTERM, as shells say it
 @click.option("--gpus-per-worker", type=click.FloatRange(0), help="ray: GPUs, or a share of one.  [default: 1 where the cluster has any, else 0]")
 @click.option("--cpus-per-worker", type=click.IntRange(1), help="ray: CPUs, and threads.  [default: 1]")
 @click.option("--address", help="ray: of the cluster, HOST:PORT.  [default: $RAY_ADDRESS, else a cluster of this machine alone]")
+@click.option("--stall", type=click.FloatRange(0, min_open=True), default=3600.0, show_default=True, metavar="SECONDS", help="A worker that does nothing for so long is taken for dead, and the photo that it hangs on for one that kills.")
 @click.option("--verify", is_flag=True, help="Compare the shards that are done with their checksums.")
 @click.option("--simulate", is_flag=True, help="Explain nothing: list, schedule, write and go on as ever, with invented results.")
 @engine_options

@@ -15,7 +15,7 @@ from camrt.photo import MAX_PIXELS
 from camrt.question import read_question
 from camrt.scale.batch import Batch
 from camrt.scale.inputs import Inputs
-from camrt.scale.job import Setup
+from camrt.scale.job import STALL, Setup
 from camrt.scale.lists import Columns
 from camrt.scale.location import is_url, plain
 
@@ -41,6 +41,7 @@ def ask(
     engine: Mapping[str, Any] | None = None,
     simulate: bool = False,
     verify: bool = False,
+    stall: float = STALL,
 ) -> Batch:
     """Return a dataset that is asked for; its `run` makes it.
 
@@ -68,6 +69,8 @@ def ask(
         Explain nothing, and invent the results.
     verify : bool, default False
         Compare the shards that are done with their checksums.
+    stall : float, default 3600
+        Seconds without anything done after which a worker is taken for dead, and the photo that it hangs on for one that kills.
 
     Raises
     ------
@@ -100,6 +103,7 @@ def ask(
         question={"method": method, "targets": targets, "top": top, "versus": versus, **(parameters or {})},
         overlays=overlays,
         simulate=simulate,
+        stall=stall,
     )
     return Batch(setup, Inputs(places, columns, shard_size), asked, verify)
 

@@ -47,6 +47,15 @@ class Gauge:
     def __setitem__(self, name: str, value: int) -> None:
         struct.pack_into("q", self._memory, 8 * FIELDS.index(name), value)
 
+    @property
+    def is_new(self) -> bool:
+        """Tell whether no photo was begun yet."""
+        return self["taken"] <= 0 and self["trial"] == NOTHING
+
+    def values(self) -> tuple[int, ...]:
+        """Return all numbers."""
+        return tuple(self[name] for name in FIELDS)
+
     def close(self) -> None:
         self._memory.close()
         os.close(self.descriptor)

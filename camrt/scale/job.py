@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+STALL = 3600.0  # seconds
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a worker must know before its first job.
@@ -26,6 +29,8 @@ class Setup:
         Draw each heatmap over its photo.
     simulate : bool
         Explain nothing, and invent the results.
+    stall : float
+        Seconds without anything done after which a worker is taken for dead.
     """
 
     output: str
@@ -35,6 +40,7 @@ class Setup:
     question: Mapping[str, Any] = field(default_factory=dict)
     overlays: bool = False
     simulate: bool = False
+    stall: float = STALL
 
 
 @dataclass

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import Pipe
@@ -20,6 +21,7 @@ from camrt.scale.gauge import NOTHING, Gauge
 from camrt.scale.job import Broke, Job, Setup, Shard, Trial
 
 AHEAD = 2  # jobs that a worker has at hand, so that it need not wait for the next
+START = 600.0  # seconds that a worker may take to open the model, whatever `stall` says
 TICK = 0.2  # seconds between looks at the gauge
 ALONE, MOST_DEATHS = 3, 5  # deaths on one job until its photos are explained one by one, and until that is given up
 MOST_KILLERS = 20  # photos of one job that kill; more, and it is not the photos
@@ -160,9 +162,15 @@ class Keeper:
             It sent one.
         """
         assert self._process is not None
+        stall, seen, since = self._setup.stall, self._gauge.values(), time.monotonic()
         try:
             while not self._link.poll(TICK):
                 between()
+                if seen != (seen := self._gauge.values()):
+                    since = time.monotonic()
+                elif time.monotonic() - since > (max(stall, START) if self._gauge.is_new else stall):
+                    self.close()
+                    raise Died(f"nothing was done for {stall:g} s")
             found = self._link.recv()
         except (EOFError, OSError):
             raise self._bury() from None

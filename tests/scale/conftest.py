@@ -18,7 +18,7 @@ from camrt.scale.manifest import Manifest
 from camrt.scale.schema import TIMED
 
 # Behind the end of a PNG, where decoders do not look:
-POISON, SLOW = b"this photo kills", b"this photo has time"
+POISON, SLOW, ENDLESS = b"this photo kills", b"this photo has time", b"this photo is endless"
 CUSTOM = f"""
 import os, signal, time
 import cv2
@@ -28,6 +28,8 @@ def imdecode(data, *rest):
         os.kill(os.getpid(), signal.SIGSEGV)
     if bytes(data[-{len(SLOW)}:]) == {SLOW!r}:
         time.sleep(0.15)
+    if bytes(data[-{len(ENDLESS)}:]) == {ENDLESS!r}:
+        time.sleep(1e6)
     return decode(data, *rest)
 cv2.imdecode = imdecode
 """  # as sitecustomize.py, which Python imports when it starts

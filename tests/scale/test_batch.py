@@ -20,7 +20,7 @@ from camrt.image import upsample
 from camrt.scale.asked import ask
 from camrt.scale.local import local
 
-from .conftest import POISON, Silent, make_photos, mark, rows_of, run
+from .conftest import ENDLESS, POISON, Silent, make_photos, mark, rows_of, run
 
 
 def same_but_for_place(found, expected):
@@ -236,6 +236,15 @@ def test_a_photo_that_kills_its_worker_is_found_and_recorded(tiny_bundle, photos
     for mine_row, row in zip(frame.itertuples(), before.itertuples(), strict=True):
         if mine_row.outcome != "crashed":
             np.testing.assert_allclose(np.stack(mine_row.heatmap), np.stack(row.heatmap), atol=2e-3)
+
+
+def test_a_photo_that_never_ends_is_found_and_recorded(tiny_bundle, tmp_path, decoder):
+    photos = make_photos(tmp_path / "photos", 6)
+    mark(photos / "03.png", ENDLESS)
+    run(ask(tiny_bundle, [str(photos)], str(tmp_path / "out"), shard_size=4, stall=1.5))
+    frame = rows_of(tmp_path / "out").to_pandas().set_index("id")
+    assert list(frame.index[frame.outcome == "crashed"]) == ["03.png"]
+    assert frame.error["03.png"] == "The photo killed its worker: nothing was done for 1.5 s."
 
 
 def test_photos_that_all_kill_are_not_the_photos_fault(tiny_bundle, tmp_path, decoder):
