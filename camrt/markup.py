@@ -92,12 +92,24 @@ def words(name: str) -> str:
 
 
 def several(count: int, noun: str, plural: str = "") -> str:
-    """Return a count with its noun.
+    """Return a count with its noun, its thousands apart.
 
-    >>> several(1, "photo"), several(3, "photo")
-    ('1 photo', '3 photos')
+    >>> several(1, "photo"), several(1200, "photo")
+    ('1 photo', '1,200 photos')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def share(count: int, total: int) -> str:
+    """Return a share in percent that reads 0 or 100 only where it is so.
+
+    >>> share(0, 9), share(1, 3), share(1, 100_000), share(99_999, 100_000)
+    ('0 %', '33.3 %', '< 0.1 %', '> 99.9 %')
+    """
+    if count in (0, total):
+        return "0 %" if not count else "100 %"
+    percent = 100 * count / total
+    return "< 0.1 %" if percent < 0.1 else "> 99.9 %" if percent > 99.9 else f"{percent:.1f} %"
 
 
 def listed(parts: Any, last: str = "and") -> str:

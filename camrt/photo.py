@@ -15,6 +15,7 @@ from camrt.errors import ImageError, one_line
 from camrt.files import read_regular
 from camrt.header import Header, read_header
 
+ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})  # of the files that are decoded
 MAX_PIXELS = 100_000_000  # a 100-megapixel photo decodes to 300 MB
 MAX_BYTES = 1 << 30  # of an encoded photo
 PLAIN_MODES = ("1", "L", "RGB", "RGBA", "I;16")  # of PIL images whose arrays are what they look like

@@ -22,7 +22,7 @@ LAYERS = [
     {"explainer", "compiled"},
     {"answer"},
     {"explanation", "question"},
-    {"methods", "metrics", "render", "heatmap", "case", "stream"},
+    {"methods", "metrics", "render", "picture", "heatmap", "case", "stream"},
     {"engine", "image", "kmeans", "clustering", "photo", "header"},
     {"sessions"},
     {"placement", "optimised"},
@@ -34,7 +34,7 @@ LAYERS = [
     {"cache"},
     {"manifest"},
     {"preprocess", "precision"},
-    {"table", "files", "floor", "turns", "runtime", "memory", "markup"},
+    {"table", "files", "floor", "turns", "runtime", "memory", "markup", "document"},
     {"errors"},
 ]
 
@@ -67,9 +67,9 @@ def test_explaining_loads_neither_torch_nor_onnx_nor_scikit_learn(methods):
 
 
 @pytest.mark.parametrize(("arguments", "others"), [
-    (["methods"], {"explain", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp"}),
-    (["info", "shapes"], {"explain", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp"}),
-    (["explain", "shapes", str(SAMPLES / "star.png")], {"inspect", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp"}),
+    (["methods"], {"explain", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp", "batch", "report"}),
+    (["info", "shapes"], {"explain", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp", "batch", "report"}),
+    (["explain", "shapes", str(SAMPLES / "star.png")], {"inspect", "bench", "evaluate", "making", "compiling", "serve", "triton", "cpp", "batch", "report"}),
 ])  # fmt: skip
 def test_a_command_imports_nothing_that_only_others_need(tmp_path, arguments, others):
     code = (
@@ -79,7 +79,7 @@ def test_a_command_imports_nothing_that_only_others_need(tmp_path, arguments, ot
         f"    camrt({arguments}, standalone_mode=False, prog_name='camrt')\n"
         "print(*sys.modules)"
     )
-    unwanted = {f"camrt.cli.{name}" for name in others} | {"camrt.bench", "camrt.evaluate", "exporters", "concurrent.futures"}
+    unwanted = {f"camrt.cli.{name}" for name in others} | {"camrt.bench", "camrt.evaluate", "camrt.scale", "pyarrow", "exporters", "concurrent.futures"}
     assert not unwanted & set(fresh(code, PYTHONPATH=str(ROOT)).split())
 
 

@@ -12,14 +12,22 @@ from typing import Any
 import click
 
 from camrt.cli.clock import Clock
-from camrt.cli.options import engine_options, json_option, method_options, open_explainer, printable
+from camrt.cli.options import (
+    engine_options,
+    json_option,
+    max_pixels_option,
+    method_options,
+    open_explainer,
+    printable,
+    target_options,
+)
 from camrt.errors import CamrtError, ExplanationError
 from camrt.explainer import Explainer
 from camrt.explanation import Explanation, Target, slug, unused
 from camrt.files import write_together
 from camrt.heatmap import Outcome
 from camrt.methods import METHODS, get_method
-from camrt.photo import MAX_PIXELS, Photo, load_photo
+from camrt.photo import Photo, load_photo
 from camrt.render import encode_png
 from camrt.sheet import Attempt, attempt_all, contact_sheet
 from camrt.stream import OF_ONE_IMAGE, Failure
@@ -33,16 +41,7 @@ Told = tuple[dict[str, Any], str] | CamrtError  # an explanation as JSON has it 
 @click.command()
 @click.argument("bundle")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "-t",
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="CLASS",
-    help="Class index, name or synonym; may be repeated.  [default: the top class]",
-)
-@click.option("-n", "--top", type=click.IntRange(1), metavar="N", help="Explain the N most probable classes.")
-@click.option("--versus", metavar="CLASS", help="Explain why the target and not CLASS.")
+@target_options
 @method_options
 @click.option(
     "-o",
@@ -56,9 +55,7 @@ Told = tuple[dict[str, Any], str] | CamrtError  # an explanation as JSON has it 
 @click.option(
     "--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Weight of the heatmap over the photo."
 )
-@click.option(
-    "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Largest photo that is decoded."
-)
+@max_pixels_option
 @click.option("--timings", is_flag=True, help="Print where the time goes, from the start of the process.")
 @engine_options
 @json_option

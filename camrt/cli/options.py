@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from camrt.engine import MAX_THREADS
+from camrt.errors import MethodUnavailable
 from camrt.explainer import DEFAULT_METHOD, Explainer, load
 from camrt.photo import MAX_PIXELS
 from camrt.providers import NAMES
@@ -29,6 +30,24 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --target, --top and --versus."""
+    for option in (
+        click.option("--versus", metavar="CLASS", help="Explain why the target and not CLASS."),
+        click.option("-n", "--top", type=click.IntRange(1), metavar="N", help="Explain the N most probable classes."),
+        click.option("-t", "--target", "targets", multiple=True, metavar="CLASS", help="Class index, name or synonym; may be repeated.  [default: the top class]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def max_pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --max-pixels."""
+    return click.option(
+        "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Largest photo that is decoded."
+    )(command)
 
 
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,17 +74,22 @@ def _read_parameters(_: click.Context, __: click.Parameter, given: Iterable[str]
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def open_explainer(
-    bundle: str,
-    max_pixels: int = MAX_PIXELS,
-    *,
-    providers: tuple[str, ...],
-    gpu_mem_limit: int | None,
-    **options: Any,
-) -> Explainer:
+def open_explainer(bundle: str, max_pixels: int = MAX_PIXELS, **options: Any) -> Explainer:
     """Return the explainer of a bundle with the options that `engine_options` adds."""
+    return load(bundle, max_pixels=max_pixels, **loading(**options))
+
+
+def loading(*, providers: tuple[str, ...], gpu_mem_limit: int | None, **options: Any) -> dict[str, Any]:
+    """Return what `camrt.load` takes for the options that `engine_options` adds."""
     limit = None if gpu_mem_limit is None else gpu_mem_limit << 20
-    return load(bundle, list(providers) or None, max_pixels=max_pixels, gpu_mem_limit=limit, **options)
+    return {"providers": list(providers) or None, "gpu_mem_limit": limit, **options}
+
+
+def lacking(error: ModuleNotFoundError, command: str, extra: str) -> Exception:
+    """Return what to install for a command, unless what is missing is camrt's own."""
+    if (error.name or "").partition(".")[0] in ("camrt", "exporters"):
+        return error
+    return MethodUnavailable(f"{command} needs the extra {extra} ({error}): pip install 'camrt[{extra}]'.")
 
 
 def printable(text: str) -> str:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from camrt.cli.batch import lacking
-from camrt.cli.options import json_option, printable
+from camrt.cli.options import json_option, lacking, printable
 from camrt.errors import BatchError
 from camrt.files import write_together
 
@@ -37,7 +36,7 @@ def report(output: str, file: Path | None, photos: bool, as_json: bool) -> None:
     try:
         from camrt.scale.report import open_dataset, page, to_json
     except ModuleNotFoundError as error:
-        raise lacking(error, "batch") from None
+        raise lacking(error, "camrt report", "batch") from None
     dataset = open_dataset(output)
     summary = _summary(dataset)
     place = _write(dataset, page(summary, photos=photos).encode(errors="replace"), file)

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from camrt.cli.options import engine_options, open_explainer
-from camrt.errors import MethodUnavailable, ParameterError
+from camrt.cli.options import engine_options, lacking, open_explainer
+from camrt.errors import ParameterError
 from camrt.files import read_regular
 from camrt.server.options import MIB, Options, read_methods
 from camrt.server.samples import find_samples
@@ -116,9 +116,7 @@ def serve(
         from camrt.server.run import serve as run
         from camrt.server.service import Service
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("camrt", "exporters"):
-            raise
-        raise MethodUnavailable(f"camrt serve needs the extra serve ({error}): pip install 'camrt[serve]'.") from None
+        raise lacking(error, "camrt serve", "serve") from None
     options = Options(
         methods=read_methods(methods), timeout=timeout, requests=requests, per_client=per_client, max_body=max_body * MIB,
         max_uploads=max(DEFAULT.max_uploads, max_body * MIB), max_pixels=max_pixels,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-from typing import Any
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -20,10 +19,8 @@ from camrt.explainer import Explainer
 from camrt.image import pixel_gain, preprocess_photo, upsample
 from camrt.markup import Html, joined, plain, tag, words
 from camrt.photo import load_photo
-from camrt.render import encode_jpeg, overlay
-
-SIDE = 192  # pixels: the longest side of a picture in the page
-QUALITY = 80  # of JPEG
+from camrt.picture import SIDE, fitted, picture
+from camrt.render import overlay
 
 
 def gallery(summary: Summary) -> list[Html]:
@@ -69,9 +66,8 @@ def window_of(subject: Subject, explainer: Explainer) -> np.ndarray:
     if preprocess.color == "bgr":
         planes = planes[::-1]
     pixels = np.clip(np.rint(np.broadcast_to(planes, (3, *x.shape[1:]))), 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    ratio = min(1.0, SIDE / max(x.shape[1:]))
-    width, height = (max(1, round(side * ratio)) for side in (x.shape[2], x.shape[1]))
-    return np.ascontiguousarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
+    size = fitted(pixels.shape, SIDE, enlarged=False)
+    return np.ascontiguousarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA))
 
 
 def _heatmap(summary: Summary, photo: str, name: str, result: MethodResult, window: np.ndarray) -> Html:
@@ -90,12 +86,5 @@ def _said(summary: Summary, result: MethodResult) -> list[str]:
     return said + [f"{METRICS[name].title} {plain(value)}" for name, value in values.items() if value is not None]
 
 
-def _tile(name: Html, pixels: np.ndarray, told: str, said: Any) -> Html:
-    height, width = pixels.shape[:2]
-    picture = tag("img", src=jpeg(pixels), alt=told, width=width, height=height, loading="lazy")
-    return tag("figure", picture, tag("figcaption", name, *(joined(tag("br"), line) for line in said)))
-
-
-def jpeg(pixels: np.ndarray) -> str:
-    """Return an RGB picture as a data URL."""
-    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(pixels, QUALITY)).decode()}"
+def _tile(name: Html, pixels: np.ndarray, told: str, said: Sequence[str]) -> Html:
+    return tag("figure", picture(pixels, told), tag("figcaption", name, *(joined(tag("br"), line) for line in said)))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import defaultdict
 from pathlib import Path
 
+from camrt.document import document, sections
 from camrt.evaluate import plots, scores, tradeoff
 from camrt.evaluate.conditions import conditions, meaning
 from camrt.evaluate.finding import cautions, headline
@@ -14,7 +13,6 @@ from camrt.evaluate.gallery import gallery
 from camrt.evaluate.summary import Summary
 from camrt.markup import Html, definitions, joined, several, tag, words
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 FIRST = 20  # photos that are named where many have no heatmap
 
 
@@ -26,7 +24,7 @@ def page(summary: Summary) -> str:
     MethodUnavailable
         Matplotlib is not installed.
     """
-    sections = {
+    content = sections({
         "scores": ("Figures and costs", _scores(summary)),
         "curves": ("Curves", _curves(summary)),
         "cost": ("Quality against cost", _cost(summary)),
@@ -35,24 +33,10 @@ def page(summary: Summary) -> str:
         "troubles": ("What went wrong", _troubles(summary)),
         "meaning": ("What the figures mean", [scores.legend(summary), *meaning()]),
         "conditions": ("How it was measured", [conditions(summary)]),
-    }
-    filled = {name: section for name, section in sections.items() if section[1]}
-    links = [tag("a", title, href=f"#{name}") for name, (title, _) in filled.items()]
-    parts = [tag("section", tag("h2", title), *content, id=name) for name, (title, content) in filled.items()]
-    return _document(summary, joined(_header(summary), tag("nav", *links, aria_label="Parts"), tag("main", *parts)))
-
-
-def _document(summary: Summary, body: Html) -> str:
-    """Return the page around its body; a policy forbids it to load anything, and to run any other script."""
+    })  # fmt: skip
     style, script = (Path(__file__).with_name(name).read_text("utf-8") for name in ("report.css", "report.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"{POLICY}; script-src 'sha256-{digest}'"
-    head = tag(
-        "head", tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"camrt evaluate: {summary.evaluation.explainer.manifest.name}"), tag("style", Html(style)),
-    )  # fmt: skip
-    return f"<!doctype html>\n{tag('html', head, tag('body', body, tag('script', Html(script))), lang='en')}\n"
+    title = f"camrt evaluate: {summary.evaluation.explainer.manifest.name}"
+    return document(title, style, joined(_header(summary), content), script)
 
 
 def _header(summary: Summary) -> Html:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from camrt.errors import ParameterError
 from camrt.evaluate.subject import Subject
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+from camrt.photo import ENDINGS
 
 
 def find_photos(places: Sequence[str | Path]) -> list[Subject]:
@@ -28,14 +27,14 @@ def find_photos(places: Sequence[str | Path]) -> list[Subject]:
                 )
             found[name] = Subject(path, name)
     if not found:
-        raise ParameterError(f"{', '.join(map(str, places))}: no photo found ({', '.join(sorted(SUFFIXES))}).")
+        raise ParameterError(f"{', '.join(map(str, places))}: no photo found ({', '.join(sorted(ENDINGS))}).")
     return [found[name] for name in sorted(found)]
 
 
 def _photos_at(place: Path) -> Iterator[tuple[Path, str]]:
     if place.is_dir():
         for path in sorted(place.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.suffix.lower().lstrip(".") in ENDINGS and path.is_file():
                 yield path, path.relative_to(place).as_posix()
     elif place.exists():
         yield place, place.name

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 
 from camrt.errors import ParameterError
+from camrt.picture import fitted
 
 LONGEST = 56  # pixels of its longest side
 
 
 def thumbnail(heatmap: np.ndarray) -> str:
     """Return a heatmap (H, W) as a small grey PNG in base64."""
-    ratio = min(1.0, LONGEST / max(heatmap.shape))
-    size = tuple(max(1, round(side * ratio)) for side in heatmap.shape)
+    size = fitted(heatmap.shape, LONGEST, enlarged=False)
     small = cv2.resize(heatmap, size[::-1], interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".png", np.round(small * 255).astype(np.uint8))
     return base64.b64encode(data.tobytes()).decode()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 from camrt.bundle import find_bundle, open_bundle
@@ -15,11 +14,9 @@ from camrt.photo import MAX_PIXELS
 from camrt.question import read_question
 from camrt.scale.batch import Batch
 from camrt.scale.inputs import Inputs
-from camrt.scale.job import STALL, Setup
+from camrt.scale.job import SHARD_SIZE, STALL, Setup
 from camrt.scale.lists import Columns
 from camrt.scale.location import is_url, plain
-
-SHARD_SIZE = 1000  # photos
 
 Location = str | os.PathLike[str]
 
@@ -38,7 +35,7 @@ def ask(
     columns: Columns | None = None,
     shard_size: int = SHARD_SIZE,
     max_pixels: int = MAX_PIXELS,
-    engine: Mapping[str, Any] | None = None,
+    loading: Mapping[str, Any] | None = None,
     simulate: bool = False,
     verify: bool = False,
     stall: float = STALL,
@@ -63,7 +60,7 @@ def ask(
         Photos of a part.
     max_pixels : int
         Height × width of a photo above which it is not decoded.
-    engine : mapping, optional
+    loading : mapping, optional
         What else `camrt.load` takes: providers, threads, …
     simulate : bool, default False
         Explain nothing, and invent the results.
@@ -78,12 +75,18 @@ def ask(
         The folder is no bundle, or not what its bundle.json says.
     UnknownTarget, UnknownMethod, ParameterError, MethodUnavailable
         What is asked for is not there, or not allowed.
+
+    Examples
+    --------
+    >>> manifest = ask("shapes", "photos", "heatmaps", top=2).run()  # doctest: +SKIP
+    >>> manifest.outcomes  # doctest: +SKIP
+    {'ok': 1998, 'unreadable': 1}
     """
     if shard_size < 1:
         raise ParameterError(f"shard_size must be at least 1 photo, got {shard_size}.")
-    engine = dict(engine or {})
-    location = str(find_bundle(bundle))
-    opened = open_bundle(Path(location), cache=engine.get("cache", True))
+    loading = {**(loading or {}), "max_pixels": max_pixels}
+    folder = find_bundle(bundle).absolute()
+    opened = open_bundle(folder, cache=loading.get("cache", True))
     question = read_question(opened.manifest, method, parameters or {}, targets=targets, top=top, versus=versus)
     columns = columns or Columns()
     places = [absolute(place, "input") for place in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
@@ -92,14 +95,14 @@ def ask(
     asked = {
         "bundle": {"name": opened.manifest.name, "sha256": opened.sha256}, "method": question.method.name,
         "parameters": dict(question.settings), "classes": question.classes, "versus": question.versus, "inputs": places,
-        "columns": {"photo": columns.photo, "id": columns.id, "root": columns.root}, "shard_size": shard_size,
-        "max_pixels": max_pixels, "overlays": overlays, "simulate": simulate,
+        "columns": asdict(columns), "shard_size": shard_size, "max_pixels": max_pixels, "overlays": overlays,
+        "simulate": simulate,
     }  # fmt: skip
     setup = Setup(
         output=absolute(output, "output"),
-        bundle=os.path.abspath(location),
+        bundle=str(folder),
         bundle_sha256=opened.sha256,
-        engine=engine | {"max_pixels": max_pixels},
+        loading=loading,
         question={"method": method, "targets": targets, "top": top, "versus": versus, **(parameters or {})},
         overlays=overlays,
         simulate=simulate,

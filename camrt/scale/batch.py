@@ -5,34 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from camrt.errors import BatchError
 from camrt.scale.inputs import Inputs
-from camrt.scale.job import Job, Setup, Shard, shard_name
+from camrt.scale.job import Job, Setup, Shard
 from camrt.scale.keeper import Tick
 from camrt.scale.listing import Listing, open_listing, write_listing
+from camrt.scale.local import local
 from camrt.scale.manifest import FINISHED, LISTING, RUNNING, STOPPED, Manifest
-from camrt.scale.shard import DATA, OVERLAYS, data_file
+from camrt.scale.shard import DATA, OVERLAYS, data_file, is_unfinished, overlay_folder, part_of
 from camrt.scale.store import Store, open_store
 
 Engine = Callable[[Setup, Iterable[Job], Tick], Generator[Shard, None, None]]
 
 
-class Watch(Protocol):
-    """Who is told how a run goes on."""
+class Watch:
+    """Is told how a run goes on, and says nothing."""
 
     def listing(self, photos: int) -> None:
-        """So many more photos were found."""
+        """Hear that so many more photos were found."""
 
     def begin(self, manifest: Manifest, listing: Listing, lost: int) -> None:
-        """The run begins; so many shards that were done are not what they were."""
+        """Hear that the run begins, and how many shards that were done are not what they were."""
 
     def tick(self, photos: int) -> None:
-        """So many photos of shards under way are done."""
+        """Hear how many photos of shards under way are done."""
 
     def shard(self, shard: Shard) -> None:
-        """A shard is in its place."""
+        """Hear of a shard that is in its place."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,15 @@ class Batch:
     asked: dict[str, Any]
     verify: bool = False
 
-    def run(self, engine: Engine, watch: Watch) -> Manifest:
-        """Explain what is not done yet.
+    def run(self, engine: Engine = local, watch: Watch | None = None) -> Manifest:
+        """Explain what is not done yet, and return what the dataset consists of.
+
+        Parameters
+        ----------
+        engine : callable
+            `local`, or a `Cluster`.
+        watch : Watch, optional
+            Is told how it goes on.
 
         Raises
         ------
@@ -67,7 +75,7 @@ class Batch:
         store = open_store(self.setup.output)
         try:
             with store.locked():
-                return self._run(store, engine, watch)
+                return self._run(store, engine, watch or Watch())
         except OSError as error:
             raise BatchError(
                 f"{store} cannot be written ({error.strerror or error}). What is done is kept, and the same command goes on."
@@ -76,10 +84,10 @@ class Batch:
     def _run(self, store: Store, engine: Engine, watch: Watch) -> Manifest:
         manifest = Manifest.begin(store, self.asked)
         listing = self._listing(store, manifest, watch)
-        lost = manifest.forget(manifest.is_damaged if self.verify else manifest.is_lost)
-        _tidy(store, manifest)
+        lost = manifest.forget_lost(verify=self.verify)
+        tidy(store, manifest)
         watch.begin(manifest, listing, lost)
-        if not manifest.done == manifest.parts:
+        if manifest.done != manifest.parts:
             manifest.write(RUNNING)
         jobs = (Job(number, *listing.place(number)) for number in manifest.missing())
         try:
@@ -90,10 +98,10 @@ class Batch:
                     watch.shard(shard)
         except BaseException:
             with suppress(OSError):  # what stopped the run may stop this, too
-                _tidy(store, manifest)
+                tidy(store, manifest)
                 manifest.write(STOPPED)
             raise
-        _tidy(store, manifest)  # of workers that were lost
+        tidy(store, manifest)  # of workers that were lost
         if manifest.done < manifest.parts:
             raise BatchError(f"{manifest.parts - manifest.done} parts were not done. The same command tries them again.")
         if manifest.state != FINISHED:
@@ -105,7 +113,7 @@ class Batch:
         """Return what is to be explained: what the dataset was begun with, or what is found now."""
         if manifest.state == LISTING:
             listing = write_listing(store, self.inputs.parts(), watch.listing)
-            manifest.listed(len(listing), listing.total)
+            manifest.set_parts(len(listing), listing.total)
             return listing
         kept = open_listing(store)
         if kept is None or len(kept) != manifest.parts:
@@ -116,14 +124,15 @@ class Batch:
 def _place(store: Store, shard: Shard) -> None:
     """Bring what a worker wrote beside into its place."""
     if shard.overlays is not None:
-        store.move(shard.overlays, f"{OVERLAYS}/{shard_name(shard.part)}")
+        store.move(shard.overlays, overlay_folder(shard.part))
     store.move(shard.file, data_file(shard.part))
 
 
-def _tidy(store: Store, manifest: Manifest) -> None:
-    """Remove what runs that were killed have left: whatever the manifest does not tell of."""
+def tidy(store: Store, manifest: Manifest) -> None:
+    """Remove what runs that were killed have left: shards that are not noted, and what was being written."""
     for folder in (DATA, OVERLAYS):
         for name in store.names(folder):
-            number = name.removeprefix("part-").removesuffix(".parquet")
-            if not (number.isdecimal() and int(number) < manifest.parts and manifest.is_done(int(number))):
+            part = part_of(name)
+            unnoted = part is not None and not (part < manifest.parts and manifest.is_done(part))
+            if unnoted or is_unfinished(name):
                 store.remove(f"{folder}/{name}")

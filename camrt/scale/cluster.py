@@ -23,7 +23,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from camrt import errors
 from camrt.errors import BatchError, CamrtError, MethodUnavailable, ParameterError, one_line
+from camrt.markup import several
 from camrt.scale.job import Job, Setup, Shard
 from camrt.scale.keeper import Keeper, Tick
 
@@ -73,8 +75,8 @@ class Cluster:
             return
         with _connected(self.address) as ray, _quiet(ray):
             gpus, cpus, (fewest, most) = self._resources(ray.cluster_resources())
-            if not gpus and not setup.engine.get("threads"):
-                setup = replace(setup, engine={**setup.engine, "threads": cpus})
+            if not gpus and not setup.loading.get("threads"):
+                setup = replace(setup, loading={**setup.loading, "threads": cpus})
             pool = ray.data.ActorPoolStrategy(min_size=fewest, max_size=most, initial_size=most)
             source = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS))
             with warnings.catch_warnings():
@@ -86,7 +88,8 @@ class Cluster:
             for batch in done.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
                 for shard, error in zip(batch["shard"], batch["error"], strict=True):
                     if error:
-                        raise BatchError(str(error))
+                        kind, _, told = error.partition(" ")
+                        raise getattr(errors, kind)(told)
                     yield Shard(**json.loads(shard))
 
     def _resources(self, have: Mapping[str, float]) -> tuple[float, int, tuple[int, int]]:
@@ -100,14 +103,14 @@ class Cluster:
         gpus = self.gpus if self.gpus is not None else float(have.get("GPU", 0) >= 1)
         cpus = self.cpus or 1
         fit = int(have.get("CPU", 0) // cpus)
-        if gpus:
+        if gpus:  # of a share, whole ones fit on each GPU: two GPUs at 0.4 have room for four
             fit = min(fit, int(have.get("GPU", 0) // gpus) if gpus >= 1 else int(have.get("GPU", 0)) * int(1 // gpus))
         fewest, most = self.workers or (1, max(fit, 1))
         if fit < fewest:
             there = f"{have.get('GPU', 0):g} GPUs and {have.get('CPU', 0):g} CPUs, room for {fit}"
             raise BatchError(
-                f"{fewest} workers of {gpus:g} GPUs and {cpus} CPUs are asked for; the cluster has {there}. Ask for less: "
-                "--workers, --gpus-per-worker, --cpus-per-worker."
+                f"At least {several(fewest, 'worker')}, each with GPUs: {gpus:g} and CPUs: {cpus}, are asked for; the cluster "
+                f"has {there}. Ask for less: --workers, --gpus-per-worker, --cpus-per-worker."
             )
         return gpus, cpus, (fewest, min(most, fit))
 
@@ -127,7 +130,7 @@ class Explaining:
         try:
             (shard,) = self._keeper.run([Job(row["number"], row["offset"], row["length"])])
         except CamrtError as error:
-            return {"shard": "", "error": f"{error} (On the node {platform.node()}.)"}
+            return {"shard": "", "error": f"{type(error).__name__} {error} (On the node {platform.node()}.)"}
         return {"shard": json.dumps(asdict(shard)), "error": ""}
 
 

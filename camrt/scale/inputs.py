@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from camrt.errors import BatchError
+from camrt.photo import ENDINGS
 from camrt.scale.lists import LISTS, PARQUET, Columns, listed
 from camrt.scale.location import bare
-from camrt.scale.part import ENDINGS, Part, text_of
+from camrt.scale.part import Part, text_of
 from camrt.scale.paths import Paths
 from camrt.scale.places import files_of, is_photo
 from camrt.scale.tar import TARS, tar_parts

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
+SHARD_SIZE = 1000  # photos
 STALL = 3600.0  # seconds
 
 
@@ -21,7 +21,7 @@ class Setup:
     bundle : str
     bundle_sha256 : str
         What the bundle must be.
-    engine : mapping
+    loading : mapping
         What `camrt.load` takes beside the bundle.
     question : mapping
         What `Explainer.explain` takes beside the image.
@@ -36,7 +36,7 @@ class Setup:
     output: str
     bundle: str
     bundle_sha256: str
-    engine: Mapping[str, Any] = field(default_factory=dict)
+    loading: Mapping[str, Any] = field(default_factory=dict)
     question: Mapping[str, Any] = field(default_factory=dict)
     overlays: bool = False
     simulate: bool = False

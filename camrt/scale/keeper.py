@@ -1,7 +1,9 @@
 """Keep a worker alive: hand it jobs, start it again when it dies, and find the photo that it dies of.
 
-died ─ try the photos that were under way one by one ─┬─ one kills: leave it out, and do the job again
-└─ none does: do the job again; died again: do it one by one
+    died ─ try the photos that were under way, one by one ─┬─ one kills: leave it out, and do the job again
+                                                           └─ none does: do the job again; thrice dead: one by one
+
+A photo is one that kills when it does so alone.
 """
 
 from __future__ import annotations
@@ -48,11 +50,6 @@ class Keeper:
         self._process: subprocess.Popen[bytes] | None = None
         self._link: Any = None
         self._lifeline = -1
-
-    @property
-    def pid(self) -> int | None:
-        """Return the worker's process number."""
-        return self._process.pid if self._process else None
 
     def run(self, jobs: Iterable[Job], tick: Tick = lambda photos: None) -> Iterator[Shard]:
         """Yield a shard for every job, in order.
@@ -162,15 +159,16 @@ class Keeper:
             It sent one.
         """
         assert self._process is not None
-        stall, seen, since = self._setup.stall, self._gauge.values(), time.monotonic()
+        seen, since = self._gauge.values(), time.monotonic()
         try:
             while not self._link.poll(TICK):
                 between()
                 if seen != (seen := self._gauge.values()):
                     since = time.monotonic()
-                elif time.monotonic() - since > (max(stall, START) if self._gauge.is_new else stall):
+                limit = max(self._setup.stall, START) if self._gauge.is_new else self._setup.stall
+                if time.monotonic() - since > limit:
                     self.close()
-                    raise Died(f"nothing was done for {stall:g} s")
+                    raise Died(f"nothing was done for {limit:g} s")
             found = self._link.recv()
         except (EOFError, OSError):
             raise self._bury() from None

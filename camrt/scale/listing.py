@@ -1,7 +1,9 @@
 """What was found to be explained, written down once: a run that goes on explains what it began with, whatever was added since.
 
-listing/00000.jsonl.gz    a hundred parts, each compressed by itself: zcat shows them all
-listing/index.jsonl       where each part stands, and how many photos it has; written last
+    listing/00000.jsonl.gz    a hundred parts, each compressed by itself: zcat shows them all
+    listing/index.jsonl       where each part stands, and how many photos it has; written last
+
+Only the places of parts are ever in memory, so that a listing of millions streams.
 """
 
 from __future__ import annotations
@@ -72,7 +74,13 @@ class Listing:
 
 
 def read_part_at(store: Store, number: int, offset: int, length: int) -> Part:
-    """Return a part by its place in its file."""
+    """Return a part by its place in its file.
+
+    Raises
+    ------
+    BatchError
+        What was written down is damaged.
+    """
     data = store.read(_file_of(number), offset, length)
     try:
         return read_part(json.loads(gzip.decompress(data or b"")))

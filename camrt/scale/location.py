@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from camrt.files import open_regular
 
 LOCAL = "file://"
 HTTP = ("http://", "https://")
+MAGIC = re.compile(r"[*?\[]")  # of globs
 READ_AHEAD = 8 << 20  # bytes, of what is behind a URL
 
 

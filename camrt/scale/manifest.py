@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,9 +53,9 @@ class Manifest:
         self._listed: int | None = None
         self._last: list[Line] = []  # the lines of the file that is being filled, and
         self._number = 0  # its number
-        self._set_parts(0)
+        self._make_room(0)
 
-    def _set_parts(self, parts: int) -> None:
+    def _make_room(self, parts: int) -> None:
         self._sizes = np.full(parts, NOT_DONE, np.int64)
         self._photos, self._rows = np.zeros(parts, np.int64), np.zeros(parts, np.int64)
         self._outcomes = np.zeros((parts, len(OUTCOMES)), np.int64)
@@ -110,7 +110,7 @@ class Manifest:
                 raise ValueError(f"it is a {values['kind']!r} of version {values['version']!r}")
             manifest = cls(store, values["asked"], values["begun"])
             manifest.state, manifest._listed = values["state"], values["listed"]
-            manifest._set_parts(values["parts"])
+            manifest._make_room(values["parts"])
             for number, lines in manifest._files():
                 for line in lines:
                     manifest._count(line)
@@ -170,12 +170,12 @@ class Manifest:
         self._outcomes[part] = [line["outcomes"].get(word, 0) for word in OUTCOMES]
 
     # --- what changes ---------------------------------------------------------------------------------------------------
-    def listed(self, parts: int, photos: int | None) -> None:
-        """Note how many parts there are, and how many photos, where that is known."""
-        if not self.parts:
-            self._set_parts(parts)
-            self._listed = photos
-            self.write(RUNNING)
+    def set_parts(self, parts: int, photos: int | None) -> None:
+        """Note, once, how many parts there are, and how many photos, where that is known."""
+        assert self.state == LISTING, "a dataset keeps the parts that it began with"
+        self._make_room(parts)
+        self._listed = photos
+        self.write(RUNNING)
 
     def add(self, shard: Shard) -> None:
         """Note a shard that is in its place."""
@@ -190,8 +190,15 @@ class Manifest:
         self._count(line)  # first: what is noted, but not counted when Ctrl-C comes, would be tidied away
         self._write_lines(self._number, self._last)
 
-    def forget(self, is_lost: Callable[[Line], bool]) -> int:
-        """Forget shards that are lost, and return how many."""
+    def forget_lost(self, *, verify: bool = False) -> int:
+        """Forget shards that are gone or have another size than was noted, and return how many.
+
+        Parameters
+        ----------
+        verify : bool, default False
+            And those whose bytes have another checksum.
+        """
+        is_lost = self._is_damaged if verify else self._is_gone
         lost = 0
         for number, lines in list(self._files()):
             kept = [line for line in lines if not is_lost(line)]
@@ -205,13 +212,11 @@ class Manifest:
                 self._last = kept
         return lost
 
-    def is_lost(self, line: Line) -> bool:
-        """Tell whether a shard is not there, or has another size than was noted."""
-        return self._store.size(line["file"]) != int(line["bytes"])
+    def _is_gone(self, line: Line) -> bool:
+        return self._store.size(data_file(line["part"])) != int(line["bytes"])
 
-    def is_damaged(self, line: Line) -> bool:
-        """Tell whether a shard is not there, or holds something else than was noted."""
-        data = self._store.read(line["file"])
+    def _is_damaged(self, line: Line) -> bool:
+        data = self._store.read(data_file(line["part"]))
         return data is None or hashlib.sha256(data).hexdigest() != str(line["sha256"])
 
     def write(self, state: str | None = None) -> None:

@@ -9,8 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 from camrt.errors import ImageError
 from camrt.photo import ImageSource
 
-ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})  # of files that are taken for photos
-
 
 class Item(NamedTuple):
     """A photo.

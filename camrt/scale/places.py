@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
@@ -11,11 +10,10 @@ from itertools import groupby
 from typing import Any
 
 from camrt.errors import BatchError, one_line
-from camrt.scale.location import HTTP, as_os_errors, bare, file_system, folder_of, is_url, plain, reason, split
+from camrt.photo import ENDINGS
+from camrt.scale.location import HTTP, MAGIC, as_os_errors, bare, file_system, folder_of, is_url, plain, reason, split
 from camrt.scale.order import in_order
-from camrt.scale.part import ENDINGS
 
-MAGIC = re.compile(r"[*?\[]")
 FOLDER, LINK = "/", "//"  # what the names of folders, and of links to folders, end in
 
 Look = Callable[[str], Iterator[str]]  # from a folder, with its slash, to the names in it

@@ -8,16 +8,19 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from camrt.markup import several, words
+from camrt.scale.batch import Watch
 from camrt.scale.job import Shard
 from camrt.scale.listing import Listing
 from camrt.scale.manifest import Manifest
+from camrt.scale.schema import OK
 
 EVERY = {"bar": 0.2, "log": 30.0, "json": 1.0}  # seconds between two lines
 WINDOW = 60.0  # seconds over which the rate is taken
 WIDTH = 24  # characters of the bar
 
 
-class Progress:
+class Progress(Watch):
     """Watches a run.
 
     Parameters
@@ -48,7 +51,8 @@ class Progress:
         self._manifest, self._listing = manifest, listing
         self._marks.append((self._clock(), manifest.photos))
         if lost:
-            self._tell(f"{lost} shards are gone or were changed, and are made again.", {"event": "lost", "shards": lost})
+            gone = f"{several(lost, 'shard')} gone or changed, made again"
+            self._tell(gone, {"event": "lost", "shards": lost})
         self._next = float("-inf")
         self._show()
 
@@ -111,9 +115,16 @@ def _line(values: Mapping[str, Any]) -> str:
     parts = [f"{bar} {share:4.0%}", f"{done:,}{of} photos", f"{values['rate']:,.1f}/s"]
     if values["remaining_s"] is not None:
         parts.append(f"{duration(values['remaining_s'])} left")
-    bad = {word: count for word, count in values["outcomes"].items() if word != "ok"}
-    parts += [f"{count:,} {word.replace('_', ' ')}" for word, count in bad.items()]
-    return "  ".join(parts)
+    return "  ".join([*parts, *outcomes_told({word: n for word, n in values["outcomes"].items() if word != OK})])
+
+
+def outcomes_told(outcomes: Mapping[str, int]) -> list[str]:
+    """Return counts by outcome as people read them.
+
+    >>> outcomes_told({"ok": 1200, "flat_map": 3})
+    ['1,200 ok', '3 flat map']
+    """
+    return [f"{count:,} {words(word)}" for word, count in outcomes.items()]
 
 
 def duration(seconds: float) -> str:

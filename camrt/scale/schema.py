@@ -18,8 +18,10 @@ from camrt.explanation import Explanation
 from camrt.heatmap import Outcome
 from camrt.image import upsampled_range
 
+VERSION = 1  # of the columns
 STAGES = ("decode", "preprocess", "forward", "cluster", "group", "masked", "tail", "gradient", "merge", "wait", "total")
 UNREADABLE, OUT_OF_MEMORY, CRASHED = "unreadable", "out_of_memory", "crashed"  # photos without an explanation
+OK = Outcome.OK.word
 OUTCOMES = (*(outcome.word for outcome in Outcome), UNREADABLE, OUT_OF_MEMORY, CRASHED)
 GEOMETRY = (
     "photo_height", "photo_width", "resized_height", "resized_width", "top", "left", "network_height", "network_width",
@@ -44,7 +46,6 @@ SCHEMA = pa.schema([
     ("timings", pa.struct([(stage, pa.float32()) for stage in STAGES])),
 ])  # fmt: skip
 TEXTS = ["source", "label", "outcome", "error", "overlay", "method", "provider", "bundle"]  # that repeat
-TIMED = ("timings",)  # what differs from run to run
 
 
 class Row(NamedTuple):

@@ -19,12 +19,33 @@ from camrt.scale.schema import SCHEMA, TEXTS, Row, table
 from camrt.scale.store import Store
 
 DATA, OVERLAYS = "data", "overlays"
+UNFINISHED = ".tmp"  # the ending of what is being written, beside its place
 ROWS_AT_ONCE = 1024  # of a row group, and in memory
 
 
 def data_file(part: int) -> str:
     """Return where a part's shard stands."""
     return f"{DATA}/{shard_name(part)}.parquet"
+
+
+def overlay_folder(part: int) -> str:
+    """Return where a part's overlays stand."""
+    return f"{OVERLAYS}/{shard_name(part)}"
+
+
+def part_of(name: str) -> int | None:
+    """Return the part whose shard, or folder of overlays, has a name; None where it is none of these.
+
+    >>> part_of("part-000012.parquet"), part_of("part-000012"), part_of("notes.txt")
+    (12, 12, None)
+    """
+    number = name.removeprefix("part-").removesuffix(".parquet")
+    return int(number) if number.isdecimal() and name.startswith(shard_name(int(number))) else None
+
+
+def is_unfinished(name: str) -> bool:
+    """Tell whether a name is that of a shard, or of a folder of overlays, that is being written."""
+    return name.startswith(".part-") and name.endswith(UNFINISHED)
 
 
 class ShardWriter:
@@ -39,7 +60,7 @@ class ShardWriter:
     """
 
     def __init__(self, store: Store, part: int, about: Mapping[str, Any]):
-        mark = f".{shard_name(part)}.{secrets.token_hex(4)}.tmp"
+        mark = f".{shard_name(part)}.{secrets.token_hex(4)}{UNFINISHED}"
         self._store, self._part, self._file = store, part, f"{DATA}/{mark}"
         self._overlays = f"{OVERLAYS}/{mark}"
         self._stack = ExitStack()
@@ -50,7 +71,7 @@ class ShardWriter:
         self._outcomes = Counter[str]()
         self._pictures: list[str] = []
         self._started = time.perf_counter()
-        self.photos = self._rows = 0
+        self._photos = self._rows = 0
 
     def add(self, name: str, source: str, rows: Sequence[Row], pictures: Sequence[tuple[str, bytes]] = ()) -> None:
         """Add the rows of a photo, and its overlays by their names."""
@@ -60,9 +81,9 @@ class ShardWriter:
         for row, (file, data) in zip(rows, pictures, strict=False):
             with self._store.create(f"{self._overlays}/{file}") as sink:
                 sink.write(data)
-            row.values["overlay"] = f"{OVERLAYS}/{shard_name(self._part)}/{file}"
+            row.values["overlay"] = f"{overlay_folder(self._part)}/{file}"
             self._pictures.append(file)
-        self.photos += 1
+        self._photos += 1
         self._waiting += rows
         if len(self._waiting) >= ROWS_AT_ONCE:
             self._write(table(self._waiting))
@@ -70,7 +91,7 @@ class ShardWriter:
 
     def add_table(self, rows: pa.Table, photos: int, outcomes: Mapping[str, int]) -> None:
         """Add rows as they are in the file."""
-        self.photos += photos
+        self._photos += photos
         self._outcomes.update(outcomes)
         self._write(rows)
 
@@ -90,7 +111,7 @@ class ShardWriter:
             raise
         return Shard(
             part=self._part, file=self._file, overlays=self._overlays if self._pictures else None,
-            sha256=self._sink.digest.hexdigest(), size=self._sink.size, photos=self.photos, rows=self._rows,
+            sha256=self._sink.digest.hexdigest(), size=self._sink.size, photos=self._photos, rows=self._rows,
             outcomes=dict(sorted(self._outcomes.items())), seconds=time.perf_counter() - self._started,
         )  # fmt: skip
 

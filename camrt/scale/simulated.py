@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from camrt.scale.job import Job, Shard
 from camrt.scale.part import Item
-from camrt.scale.schema import GEOMETRY, SCHEMA, STAGES
+from camrt.scale.schema import GEOMETRY, OK, SCHEMA, STAGES
 from camrt.scale.shard import ROWS_AT_ONCE, ShardWriter
 from camrt.scale.store import Store
 
@@ -25,7 +25,7 @@ def simulate(store: Store, job: Job, items: Iterable[Item], about: Mapping[str, 
     shard = ShardWriter(store, job.number, about)
     source = iter(items)
     while some := list(islice(source, ROWS_AT_ONCE)):
-        shard.add_table(_invented(some, random), len(some), {"ok": len(some)})
+        shard.add_table(_invented(some, random), len(some), {OK: len(some)})
     return shard.close()
 
 
@@ -37,7 +37,7 @@ def _invented(items: list[Item], random: np.random.Generator) -> pa.Table:
     columns: dict[str, Any] = {
         "id": [item.id for item in items], "source": [item.source for item in items], "rank": np.zeros(count, np.int16),
         "target": target, "label": [f"class {index}" for index in target], "probability": random.random(count, np.float32),
-        "outcome": pa.array(["ok"]).take(pa.array(np.zeros(count, np.int32))),
+        "outcome": pa.array([OK]).take(pa.array(np.zeros(count, np.int32))),
         "heatmap": pa.ListArray.from_arrays(np.arange(0, count * SIDE + 1, SIDE, dtype=np.int32), lines),
         **{name: np.full(count, 224, np.int32) for name in GEOMETRY},
         "timings": pa.StructArray.from_arrays([pa.nulls(count, pa.float32())] * len(STAGES), STAGES),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -13,14 +12,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from camrt.errors import BatchError
-from camrt.scale.location import as_os_errors, file_system, is_url, plain, reason
+from camrt.scale.location import MAGIC, as_os_errors, file_system, is_url, plain, reason
 
 LOCK = ".lock"
-MAGIC = re.compile(r"[*?\[]")  # fsspec would remove and move whatever matches
 
 
 def open_store(location: str) -> Store:
-    """Return the store of a folder or URL."""
+    """Return the store of a folder or URL.
+
+    Raises
+    ------
+    BatchError
+        fsspec, or what it needs for this kind of URL, is not installed, or refuses the URL.
+    """
     location = plain(location)
     return Bucket(location) if is_url(location) else Store(location)
 
@@ -136,7 +140,7 @@ class Bucket(Store):
 
     def __init__(self, location: str):
         super().__init__(location)
-        if found := MAGIC.search(location):
+        if found := MAGIC.search(location):  # fsspec would remove and move whatever matches
             raise BatchError(f"{location}: an output behind a URL may not have {found[0]} in its name. Choose another.")
         try:
             self._fs, root = file_system(location)
@@ -181,8 +185,12 @@ class Bucket(Store):
     @as_os_errors()
     def move(self, old: str, new: str) -> None:
         self.remove(new)
-        self._fs.makedirs(self._path(new).rpartition("/")[0], exist_ok=True)
-        self._fs.mv(self._path(old), self._path(new), recursive=True)
+        source, target = self._path(old), self._path(new)
+        for path in self._fs.find(source):  # object stores have no folders that could be moved
+            place = target + path[len(source) :]
+            self._fs.makedirs(place.rpartition("/")[0], exist_ok=True)
+            self._fs.mv(path, place)
+        self.remove(old)
 
     @as_os_errors()
     def size(self, name: str) -> int | None:

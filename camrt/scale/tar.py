@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, ClassVar
 
 from camrt.files import open_regular
-from camrt.photo import MAX_BYTES
+from camrt.photo import ENDINGS, MAX_BYTES
 from camrt.scale.location import bare, is_url, opened, reason
-from camrt.scale.part import ENDINGS, Item, Part, failing, text_of
+from camrt.scale.part import Item, Part, failing, text_of
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 DAMAGED = (  # what tarfile meets it with

@@ -26,7 +26,7 @@ from camrt.scale.gauge import Gauge
 from camrt.scale.job import Broke, Job, Setup, Trial, Tried
 from camrt.scale.listing import read_part_at
 from camrt.scale.part import Item
-from camrt.scale.schema import Row, crashed, explained, failed
+from camrt.scale.schema import VERSION, Row, crashed, explained, failed
 from camrt.scale.shard import ShardWriter
 from camrt.scale.simulated import simulate
 from camrt.scale.store import open_store
@@ -71,7 +71,8 @@ class Worker:
         self._setup, self._link, self._gauge = setup, link, gauge
         self._store = open_store(setup.output)
         self._explainer = _open(setup)
-        self._about = {"version": 1, "camrt": __version__, "bundle_sha256": setup.bundle_sha256, "simulated": setup.simulate}
+        ran = {"camrt": __version__, "bundle_sha256": setup.bundle_sha256, "simulated": setup.simulate}
+        self._about = {"version": VERSION, **ran}
         self._expected: deque[Expected] = deque()
         self._shards: dict[int, ShardWriter] = {}
         self._fetching = ThreadPoolExecutor(FETCHES, "camrt-fetch")
@@ -164,7 +165,7 @@ class Worker:
         rows = explained(explanation, (features[2], features[3]))
         if not self._setup.overlays:
             return rows, []
-        ends = [f"{rank}.{slug(target.title)}.jpg" for rank, target in enumerate(explanation.targets, 1)]
+        ends = [f"{rank}.{slug(target.title)}.jpg" for rank, target in enumerate(explanation.targets)]
         return rows, [(end, encode_jpeg(explanation.overlay(i), OVERLAY_QUALITY)) for i, end in enumerate(ends)]
 
     # --- where a photo kills --------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ class Worker:
 
 
 def _open(setup: Setup) -> Explainer:
-    explainer = load(setup.bundle, **setup.engine)
+    explainer = load(setup.bundle, **setup.loading)
     found = explainer.engine.bundle.sha256
     if found != setup.bundle_sha256:
         raise BundleError(

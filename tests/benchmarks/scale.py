@@ -25,21 +25,21 @@ from pathlib import Path
 from statistics import median
 
 import camrt
+from camrt.explainer import HANDS
 from camrt.scale.asked import ask
+from camrt.scale.batch import Watch
+from camrt.scale.job import SHARD_SIZE
 from camrt.scale.local import local
 
+LINE = 220  # bytes of a shard in the manifest
 SHARD = 100  # photos, in the measurement of throughput
 
 
-class Timed:
-    """Watches a run, and keeps when each shard was there."""
+class Timed(Watch):
+    """Keeps when each shard was there."""
 
     def __init__(self) -> None:
         self.begun, self.shards = 0.0, list[tuple[float, int]]()
-
-    def listing(self, photos: int) -> None: ...
-
-    def tick(self, photos: int) -> None: ...
 
     def begin(self, *_: object) -> None:
         self.begun = time.perf_counter()
@@ -48,22 +48,22 @@ class Timed:
         self.shards.append((time.perf_counter(), shard.photos))
 
 
-def throughput(model: str, count: int, rounds: int) -> None:
+def throughput(model: str, photos: int, rounds: int) -> None:
     """Print the rates of `explain_many` and of a run in turns."""
     from tests.benchmarks.study import bundle  # which wants CAMRT_REAL
 
     real = Path(os.environ["CAMRT_REAL"])
-    photos = list(islice(cycle(sorted((real / "photos" / "val").iterdir())), count))
+    count, paths = photos, list(islice(cycle(sorted((real / "photos" / "sample").iterdir())), photos))
     explainer = bundle(model, 0)
     folder_of_bundle = str(explainer.engine.bundle.folder)
-    list(explainer.explain_many(photos[:16]))
+    list(explainer.explain_many(paths[:16]))
     print("| round | explain_many, photos/s | batch, photos/s | batch / explain_many | worker's start, s |\n| --- | --- | --- | --- | --- |")
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "list.csv").write_text("id,path\n" + "".join(f"{i},{photo}\n" for i, photo in enumerate(photos)))
+        (Path(folder) / "list.csv").write_text("id,path\n" + "".join(f"{i},{photo}\n" for i, photo in enumerate(paths)))
         for turn in range(rounds):
             started = time.perf_counter()
-            assert sum(not isinstance(e, camrt.Failure) for e in explainer.explain_many(photos)) == count
+            assert sum(not isinstance(e, camrt.Failure) for e in explainer.explain_many(paths)) == count
             bare = count / (time.perf_counter() - started)
             watch, output = Timed(), f"{folder}/out{turn}"
             ask(folder_of_bundle, [f"{folder}/list.csv"], output, shard_size=SHARD).run(local, watch)
@@ -76,17 +76,18 @@ def throughput(model: str, count: int, rounds: int) -> None:
     print(f"\n{model}: median of {rounds} rounds {median(ratios):.3f}")
 
 
-def simulate(count: int) -> None:
+def simulate(photos: int) -> None:
     """Print what a run of so many invented results takes, killed half-way and gone on with."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+    count = photos
+    with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "0.jpg").touch()
         with open(f"{folder}/list.txt", "w") as file:
             file.writelines(f"{i}.jpg\n" for i in range(count))
         command = [sys.executable, "-m", "camrt", "batch", "shapes", f"{folder}/list.txt", "-o", f"{folder}/out", "--simulate", "--json"]
         started = time.perf_counter()
         first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        parts = -(-count // 1000)
-        while len(list(Path(folder, "out", "data").glob("part-*"))) < parts // 2 if Path(folder, "out", "data").exists() else True:
+        parts = -(-count // SHARD_SIZE)
+        while len(list(Path(folder, "out", "data").glob("part-*"))) < parts // 2:
             time.sleep(1)
             assert first.poll() is None
         first.send_signal(signal.SIGKILL)
@@ -126,7 +127,7 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def table(device_ms: float, decode_ms: float, photo_kb: float, row_bytes: float, cores: int, read_mb: float) -> None:
+def table(device_ms: float, decode_ms: float, photo_kb: float, row_bytes: float, read_mb: float, hands: int) -> None:
     """Print what 10⁶ and 10⁸ photos take on 1 to 64 devices, and what holds them up."""
     print("| photos | devices | device, h | decode, h | object store, h | takes, h | held up by | shards | manifest | dataset |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -134,14 +135,14 @@ def table(device_ms: float, decode_ms: float, photo_kb: float, row_bytes: float,
         for devices in (1, 8, 64):
             hours = {
                 "device": count * device_ms / devices / 3.6e6,
-                "decode": count * decode_ms / (cores * devices) / 3.6e6,
+                "decode": count * decode_ms / (hands * devices) / 3.6e6,
                 "object store": count * photo_kb / 1024 / (read_mb * devices) / 3600,
             }
             slowest = max(hours, key=lambda name: hours[name])
-            size = 1000 if count == 10**6 else 10_000
+            size = SHARD_SIZE if count == 10**6 else 10 * SHARD_SIZE
             shards = count // size
             cells = [f"{count:.0e}", devices, *(f"{h:.2f}" for h in hours.values()), f"{hours[slowest]:.2f}", slowest]
-            cells += [f"{shards:,} of {size:,}", f"{shards * 320 / 2**20:.1f} MB", f"{count * row_bytes / 2**30:.2f} GB"]
+            cells += [f"{shards:,} of {size:,}", f"{shards * LINE / 2**20:.1f} MB", f"{count * row_bytes / 2**30:.2f} GB"]
             print("| " + " | ".join(map(str, cells)) + " |")
 
 
@@ -150,23 +151,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     one = parts.add_parser("throughput")
+    one.set_defaults(run=throughput)
     one.add_argument("--model", default="mobilenet_v2_tv")
     one.add_argument("--photos", type=int, default=400)
     one.add_argument("--rounds", type=int, default=3)
     two = parts.add_parser("simulate")
+    two.set_defaults(run=simulate)
     two.add_argument("--photos", type=int, default=10_000_000)
     three = parts.add_parser("table")
-    for name, default in (("device-ms", 30.0), ("decode-ms", 5.0), ("photo-kb", 110.0), ("row-bytes", 300.0), ("read-mb", 500.0)):
+    three.set_defaults(run=table)
+    for name, default in (("device-ms", 30.0), ("decode-ms", 10.0), ("photo-kb", 150.0), ("row-bytes", 114.0), ("read-mb", 500.0)):
         three.add_argument(f"--{name}", type=float, default=default)
-    three.add_argument("--cores", type=int, default=16)
+    three.add_argument("--hands", type=int, default=HANDS)
     given = vars(parser.parse_args())
-    part = given.pop("part")
-    if part == "throughput":
-        throughput(given["model"], given["photos"], given["rounds"])
-    elif part == "simulate":
-        simulate(given["photos"])
-    else:
-        table(**given)
+    del given["part"]
+    given.pop("run")(**given)
 
 
 if __name__ == "__main__":

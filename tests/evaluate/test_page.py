@@ -17,12 +17,13 @@ from click.testing import CliRunner
 import camrt
 from camrt.cli import camrt as cli
 from camrt.evaluate import METRICS, Summary, summarise
-from camrt.evaluate.gallery import SIDE, window_of
+from camrt.evaluate.gallery import window_of
 from camrt.evaluate.page import page
 from camrt.evaluate.variant import CONTROLS
 from camrt.image import preprocess_photo
 from camrt.markup import readable
 from camrt.photo import load_photo
+from camrt.picture import SIDE
 
 from .conftest import GONE, HOSTILE, METHODS, evaluation_of
 

@@ -20,7 +20,7 @@ from camrt.image import upsample
 from camrt.scale.asked import ask
 from camrt.scale.local import local
 
-from .conftest import ENDLESS, POISON, Silent, make_photos, mark, rows_of, run
+from .conftest import ENDLESS, POISON, Kept, make_photos, mark, rows_of, run
 
 
 def same_but_for_place(found, expected):
@@ -100,7 +100,7 @@ def test_a_shard_that_is_gone_is_made_again(tiny_bundle, photos, undisturbed, tm
     run(asked)
     shard = tmp_path / "data" / "part-000002.parquet"
     shard.unlink() if harm == "removed" else os.truncate(shard, 100)
-    watch = Silent()
+    watch = Kept()
     asked.run(local, watch)
     assert (watch.lost, watch.shards) == (1, [2])
     assert rows_of(tmp_path).equals(undisturbed)
@@ -112,7 +112,7 @@ def test_verify_finds_a_shard_whose_bytes_were_changed(tiny_bundle, photos, tmp_
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    watch = Silent()
+    watch = Kept()
     ask(tiny_bundle, [str(photos)], str(tmp_path), shard_size=11, verify=True).run(local, watch)
     assert watch.shards == [1]
 
@@ -131,7 +131,7 @@ def test_files_that_come_later_are_not_explained_and_those_that_vanish_are_told(
     assert frame.error[4] == f"{photos}/04.png: there is no such file."
 
 
-class Stopping(Silent):
+class Stopping(Kept):
     """Stops a run after so many shards."""
 
     def __init__(self, after):
@@ -151,7 +151,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_rows(tiny_bundle,
         asked.run(local, Stopping(after))
     assert json.loads((tmp_path / "manifest.json").read_text())["state"] == "stopped"
     assert len(list((tmp_path / "data").iterdir())) == after
-    watch = Silent()
+    watch = Kept()
     asked.run(local, watch)
     assert watch.shards == list(range(after, 5))
     assert rows_of(tmp_path).equals(undisturbed)
@@ -200,7 +200,7 @@ def test_a_folder_of_something_else_is_refused(tiny_bundle, photos, tmp_path):
 def test_two_runs_at_once_are_refused(tiny_bundle, photos, tmp_path):
     asked = ask(tiny_bundle, [str(photos)], str(tmp_path), shard_size=11)
 
-    class Second(Silent):
+    class Second(Kept):
         def begin(self, manifest, listing, lost):
             with pytest.raises(BatchError, match="another run writes there"):
                 run(asked)
@@ -261,7 +261,7 @@ def test_overlays_are_written_on_request(tiny_bundle, photos, tmp_path):
     run(ask(tiny_bundle, [str(photos)], str(tmp_path), shard_size=11, top=2, overlays=True))
     frame = rows_of(tmp_path).to_pandas()
     assert len({*frame.overlay}) == 44
-    assert frame.overlay[2].startswith("overlays/part-000000/000001.1.")
+    assert frame.overlay[2].startswith("overlays/part-000000/000001.0.")
     for name in frame.overlay:
         assert cv2.imread(str(tmp_path / name)).shape == (40, 48, 3)
 
@@ -292,19 +292,24 @@ def command(bundle: Path, photos: Path, output: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "camrt", "batch", str(bundle), str(photos), "-o", str(output), "--shard-size", "5", "--json", *more]
 
 
-def workers() -> set[int]:
+def workers(environment: str = "") -> set[int]:
+    """The workers of this machine that have something in their environment."""
     found = set()
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdecimal() and b"camrt.scale.worker" in (entry / "cmdline").read_bytes():
-                found.add(int(entry.name))
+                found |= {int(entry.name)} if environment.encode() in (entry / "environ").read_bytes() else set()
         except OSError:
             continue
     return found
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def children_of(pid: int) -> set[int]:
-    return {w for w in workers() if int(Path(f"/proc/{w}/stat").read_text().rpartition(")")[2].split()[1]) == pid}
+    return {worker for worker in workers() if parent_of(worker) == pid}
 
 
 def until(condition, seconds: float = 30.0):
@@ -316,7 +321,7 @@ def until(condition, seconds: float = 30.0):
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(tiny_bundle, photos, undisturbed, tmp_path):
-    class Killing(Silent):
+    class Killing(Kept):
         def shard(self, shard):
             super().shard(shard)
             if len(self.shards) in (1, 3):

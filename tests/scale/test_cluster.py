@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from camrt.errors import BatchError, ParameterError
+from camrt.errors import BatchError, BundleError, ParameterError
 from camrt.scale.asked import ask
 from camrt.scale.cluster import Cluster, read_workers
 
-from .conftest import POISON, Silent, mark, rows_of, run
-from .test_batch import files_below, same_but_for_place, until, workers
+from .conftest import POISON, Kept, mark, rows_of, run
+from .test_batch import files_below, parent_of, same_but_for_place, until, workers
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'camrt[ray]'")
 pytestmark = [
@@ -25,13 +25,21 @@ pytestmark = [
 ]
 
 
+MARK = "CAMRT_TEST_NODES"  # in the environment of all that runs on the cluster
+
+
 @pytest.fixture(scope="module")
 def nodes(decoder_path):
     """A cluster whose two nodes have one CPU each, and whose Python decodes as `decoder` does."""
     from ray.cluster_utils import Cluster as Nodes
 
-    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "RAY_USAGE_STATS_ENABLED")}
-    os.environ.update(PYTHONPATH=str(decoder_path), RAY_USAGE_STATS_ENABLED="0")
+    mine = {
+        MARK: "1",
+        "PYTHONPATH": str(decoder_path), "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4",  # a lost node shows in two seconds
+    }  # fmt: skip
+    before = {name: os.environ.get(name) for name in mine}
+    os.environ.update(mine)
     shape = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
     cluster = Nodes(initialize_head=True, head_node_args=shape)
     cluster.add_node(**shape)
@@ -63,7 +71,7 @@ def test_a_photo_that_kills_is_found_on_a_cluster_too(engine, tiny_bundle, photo
     assert frame.error.dropna().tolist() == ["The photo killed its worker: signal SIGSEGV."]
 
 
-class Harming(Silent):
+class Harming(Kept):
     """Does harm once the first shard is there."""
 
     def __init__(self, harm):
@@ -76,15 +84,10 @@ class Harming(Silent):
             self._harm()
 
 
-def parent_of(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
-
-
 @pytest.mark.parametrize("victim", ["worker", "actor"])
 def test_what_is_killed_on_the_way_is_done_again(engine, tiny_bundle, slow_photos, undisturbed, tmp_path, victim):
     def harm():
-        worker = min(workers())
+        worker = min(workers(MARK))
         os.kill(worker if victim == "worker" else parent_of(worker), signal.SIGKILL)
 
     watch = Harming(harm)
@@ -118,7 +121,7 @@ def test_a_run_whose_driver_was_killed_goes_on(nodes, tiny_bundle, slow_photos, 
     until(lambda: list(output.glob("data/part-*")), 60)
     driver.kill()
     driver.wait()
-    until(lambda: not workers(), 30)
+    until(lambda: not workers(MARK), 30)
     done = len(list(output.glob("data/part-*")))
     assert done < 5
     finished = subprocess.run(command, capture_output=True, text=True, timeout=90)
@@ -133,13 +136,13 @@ def test_a_bundle_that_a_node_lacks_is_told_with_the_nodes_name(engine, tiny_bun
     mine = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     asked = ask(mine, [str(photos)], str(tmp_path / "out"), shard_size=11)
     shutil.rmtree(mine)
-    with pytest.raises(BatchError, match=f"There is no bundle.*On the node {platform.node()}"):
+    with pytest.raises(BundleError, match=f"There is no bundle.*On the node {platform.node()}"):
         run(asked, engine)
 
 
 def test_more_than_the_cluster_has_is_refused_at_once(nodes, tiny_bundle, photos, tmp_path):
     asked = ask(tiny_bundle, [str(photos)], str(tmp_path / "out"))
-    with pytest.raises(BatchError, match="1 workers of 1 GPUs and 1 CPUs are asked for; the cluster has 0 GPUs"):
+    with pytest.raises(BatchError, match="1 worker, each with GPUs: 1 and CPUs: 1, are asked for; the cluster has 0 GPUs"):
         run(asked, Cluster(gpus=1, address=nodes.address))
 
 

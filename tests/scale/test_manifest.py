@@ -19,7 +19,7 @@ def shard(part: int, size: int = 3) -> Shard:
 def begun(folder, parts: int, done: list[int] = ()) -> Manifest:
     store = Store(str(folder))
     manifest = Manifest.begin(store, {"method": "cam"})
-    manifest.listed(parts, 2 * parts)
+    manifest.set_parts(parts, 2 * parts)
     for part in done:
         store.write(f"data/part-{part:06d}.parquet", b"abc")
         manifest.add(shard(part))
@@ -37,7 +37,7 @@ def test_what_was_noted_is_there_when_it_is_opened_again(tmp_path_factory, order
     assert again.outcomes == ({"ok": 3 * len(order), "flat_map": len(order)} if order else {})
 
 
-def test_lines_go_on_in_another_file_where_one_is_full(tmp_path, monkeypatch):
+def test_lines_go_on_in_another_file_where_one_is_full(tmp_path):
     begun(tmp_path, LINES + 3, list(range(LINES + 2)))
     assert sorted(p.name for p in (tmp_path / "manifest").iterdir()) == ["00000.jsonl", "00001.jsonl"]
     again = Manifest.begin(Store(str(tmp_path)), {"method": "cam"})
@@ -50,7 +50,7 @@ def test_shards_that_are_lost_are_forgotten_for_good(tmp_path):
     begun(tmp_path, 4, [0, 1, 2])
     (tmp_path / "data" / "part-000001.parquet").unlink()
     manifest = Manifest.open(Store(str(tmp_path)))
-    assert manifest.forget(manifest.is_lost) == 1
+    assert manifest.forget_lost() == 1
     for found in (manifest, Manifest.open(Store(str(tmp_path)))):
         assert (list(found.missing()), found.photos) == ([1, 3], 4)
     manifest.add(shard(1))
@@ -89,7 +89,7 @@ def test_the_state_and_the_counts_can_be_read_by_people(tmp_path):
 
 
 def test_a_shard_that_is_noted_is_never_tidied_away_when_the_run_is_stopped_there(tmp_path, monkeypatch):
-    from camrt.scale.batch import _tidy
+    from camrt.scale.batch import tidy
 
     manifest, store = begun(tmp_path, 2), Store(str(tmp_path))
     store.write("data/part-000000.parquet", b"abc")
@@ -102,6 +102,6 @@ def test_a_shard_that_is_noted_is_never_tidied_away_when_the_run_is_stopped_ther
     monkeypatch.setattr(manifest, "_write_lines", stopped)
     with pytest.raises(KeyboardInterrupt):
         manifest.add(shard(0))
-    _tidy(store, manifest)
+    tidy(store, manifest)
     again = Manifest.open(store)
-    assert (again.done, again.forget(again.is_lost)) == (1, 0)
+    assert (again.done, again.forget_lost()) == (1, 0)

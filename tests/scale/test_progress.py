@@ -32,7 +32,7 @@ def watched(tmp_path, clock, kind, *photos):
     said = []
     progress = Progress(kind, said.append, clock)
     manifest = Manifest.begin(Store(str(tmp_path)), {})
-    manifest.listed(len(photos), None)
+    manifest.set_parts(len(photos), None)
     progress.begin(manifest, listing(*photos), 0)
     return progress, manifest, said
 
@@ -98,9 +98,9 @@ def test_photos_of_archives_not_yet_read_are_estimated_by_those_that_are(tmp_pat
 def test_shards_that_are_made_again_are_told(tmp_path, clock):
     said = []
     manifest = Manifest.begin(Store(str(tmp_path)), {})
-    manifest.listed(1, None)
+    manifest.set_parts(1, None)
     Progress("log", said.append, clock).begin(manifest, listing(5), 3)
-    assert said[0] == "3 shards are gone or were changed, and are made again."
+    assert said[0] == "3 shards gone or changed, made again"
 
 
 def test_a_listing_tells_how_many_photos_it_has_found(clock):

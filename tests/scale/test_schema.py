@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from camrt import answer, case, methods
+from camrt import answer, case
 from camrt.errors import DeviceMemoryError, ImageError
 from camrt.image import upsample
 from camrt.methods import METHODS
@@ -33,7 +33,6 @@ def test_the_stages_are_all_that_are_ever_timed():
     sources = [inspect.getsource(module) for module in (answer, case)]
     sources += [inspect.getsource(inspect.getmodule(method.run)) for method in METHODS.values()]
     named = set(re.findall(r'(?:stage|computing|rest)\("(\w+)"\)', "".join(sources)))
-    assert methods
     assert named | {"decode", "preprocess", "total"} == set(STAGES)
 
 

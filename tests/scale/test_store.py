@@ -184,3 +184,20 @@ def test_errors_of_other_packages_are_os_errors(monkeypatch):
     for call in calls:
         with pytest.raises(OSError, match="RuntimeError: no credentials"):
             call()
+
+
+def test_folders_move_where_there_are_none_as_in_object_stores(monkeypatch):
+    store = open_store("memory://without-folders")
+    store.write("new.tmp/a", b"1")
+    store.write("new.tmp/sub/b", b"2")
+    copy = store._fs.cp_file
+
+    def cp_file(old, new, **options):
+        if store._fs.isdir(old):
+            raise FileNotFoundError(old)  # there is no such key
+        copy(old, new, **options)
+
+    monkeypatch.setattr(store._fs, "cp_file", cp_file)
+    store.move("new.tmp", "folder")
+    assert (store.read("folder/a"), store.read("folder/sub/b")) == (b"1", b"2")
+    assert store.names("new.tmp") == []

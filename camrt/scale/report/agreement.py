@@ -71,5 +71,10 @@ def agreement_of_each(units: np.ndarray, sums: np.ndarray, counts: np.ndarray) -
     return _divided(np.einsum("np,np->n", units, sums) - 1, counts - 1.0)
 
 
+def known(value: float) -> float | None:
+    """Return a figure; None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
 def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(below > 0, above / np.where(below > 0, below, 1), np.nan))

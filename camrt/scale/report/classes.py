@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from camrt.scale.report.dataset import Place
+from camrt.scale.report.dataset import RowPlace
 
 EXAMPLES = 4  # places of rows that are kept of each class
 
@@ -25,14 +25,14 @@ class Classes:
         Sum of the probabilities.
     heatmap, unit : ndarray of shape (C, p), float64
         Sum of the heatmaps, and of what `unit_maps` makes of them.
-    places : list of list of Place
+    places : list of list of RowPlace
         Of the first rows with a heatmap.
     """
 
     def __init__(self) -> None:
         self.index: list[int] = []
         self.labels: list[str] = []
-        self.places: list[list[Place]] = []
+        self.places: list[list[RowPlace]] = []
         self._slots: dict[int, int] = {}
         self._counts = np.zeros((0, 4), np.int64)
         self._probability = np.zeros(0)
@@ -86,7 +86,7 @@ class Classes:
         for slot in np.unique(slots).tolist():
             kept = self.places[slot]
             if len(kept) < EXAMPLES:
-                kept += [Place(part, row) for row in rows[slots == slot][: EXAMPLES - len(kept)].tolist()]
+                kept += [RowPlace(part, row) for row in rows[slots == slot][: EXAMPLES - len(kept)].tolist()]
 
 
 def grown(array: np.ndarray, length: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from camrt.errors import BatchError, one_line
 from camrt.scale.manifest import FINISHED, Manifest
-from camrt.scale.rows import parquet
+from camrt.scale.rows import DAMAGED, parquet
 from camrt.scale.schema import SCHEMA
 from camrt.scale.shard import data_file
 from camrt.scale.store import Store, open_store
@@ -19,7 +19,7 @@ from camrt.scale.store import Store, open_store
 AT_ONCE = 4096  # rows in memory
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """Where a row stands: the number of its part, and its own in the part's shard."""
 
     part: int
@@ -86,15 +86,13 @@ class Dataset:
                 if other:
                     raise BatchError(f"{self.store}/{name} is no shard of this camrt; its columns {', '.join(other)} differ.")
                 yield from file.iter_batches(AT_ONCE, columns=list(columns))
-        except (BatchError, GeneratorExit):
-            raise
-        except Exception as error:  # of Arrow, or of whatever package serves this kind of URL
+        except DAMAGED as error:
             raise BatchError(
                 f"{self.store}/{name} is missing or damaged ({one_line(error)}). The camrt batch that wrote it, given again "
                 "with --verify, makes it anew."
             ) from None
 
-    def rows(self, places: Iterable[Place], columns: Sequence[str]) -> dict[Place, dict[str, Any]]:
+    def rows(self, places: Iterable[RowPlace], columns: Sequence[str]) -> dict[RowPlace, dict[str, Any]]:
         """Return some rows by their places; of a shard that holds fewer, what is there."""
         wanted = defaultdict[int, list[int]](list)
         for place in sorted(set(places)):
@@ -105,7 +103,7 @@ class Dataset:
             for batch in self.batches(part, columns):
                 for row in rows:
                     if first <= row < first + len(batch):
-                        found[Place(part, row)] = batch.slice(row - first, 1).to_pylist()[0]
+                        found[RowPlace(part, row)] = batch.slice(row - first, 1).to_pylist()[0]
                 first += len(batch)
                 if first > rows[-1]:
                     break
@@ -123,7 +121,5 @@ def open_dataset(location: str) -> Dataset:
     store = open_store(location)
     try:
         return Dataset(store, Manifest.open(store))
-    except BatchError:
-        raise
-    except Exception as error:  # of the file system, or of whatever package serves this kind of URL
+    except OSError as error:
         raise BatchError(f"{store} cannot be read ({one_line(error)}).") from None

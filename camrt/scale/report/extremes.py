@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from camrt.scale.report.dataset import Place
+from camrt.scale.report.dataset import RowPlace
 
 
 class Least:
@@ -34,6 +34,6 @@ class Least:
         order = np.argsort(values, kind="stable")[: self._most]
         self._values, self._places = values[order], places[order]
 
-    def __iter__(self) -> Iterator[tuple[float, Place]]:
+    def __iter__(self) -> Iterator[tuple[float, RowPlace]]:
         for value, (part, row) in zip(self._values.tolist(), self._places.tolist(), strict=True):
-            yield value, Place(part, row)
+            yield value, RowPlace(part, row)

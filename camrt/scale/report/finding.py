@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from camrt.markup import listed, plain
-from camrt.scale.report.count import counted
+from camrt.markup import listed, plain, several
 from camrt.scale.report.summary import Summary
 from camrt.scale.report.suspicion import HIGH, MIN_PHOTOS, ClassFigures
+from camrt.scale.schema import OK
 
 NAMED = 3  # classes that a sentence names
 MANY_FAILED = 0.1  # of the rows
@@ -17,7 +17,7 @@ def headline(summary: Summary) -> str:
     if not manifest.rows:
         return "No photo is explained yet."
     if summary.heatmap is None:
-        return f"None of the {counted(manifest.photos, 'photo')} has a heatmap."
+        return f"None of the {several(manifest.photos, 'photo')} has a heatmap."
     if not judged:
         return (
             f"Whether the model takes shortcuts cannot be said: no class has {MIN_PHOTOS} photos with a heatmap, "
@@ -31,7 +31,7 @@ def headline(summary: Summary) -> str:
             f"correlate at {plain(judged[0].agreement or 0, 2)}."
         )
     return (
-        f"No class looks like a shortcut: of the {counted(len(judged), 'class', 'classes')} with {MIN_PHOTOS} photos or more, "
+        f"No class looks like a shortcut: of the {several(len(judged), 'class', 'classes')} with {MIN_PHOTOS} photos or more, "
         "none has heatmaps that lie at one place much more than those of the others."
     )
 
@@ -69,9 +69,9 @@ def cautions(summary: Summary) -> list[str]:
             f"The dataset is not finished ({manifest.state}): {manifest.done:,} of {manifest.parts:,} shards are done, and "
             "this is of them alone. The camrt batch that wrote it goes on when it is given again."
         )
-    failed = manifest.rows - summary.survey.outcomes.counts["ok"]
+    failed = manifest.rows - summary.survey.outcomes.counts[OK]
     if failed > MANY_FAILED * manifest.rows:
-        found.append(f"{failed:,} of {counted(manifest.rows, 'row')} have no heatmap; see what went wrong.")
+        found.append(f"{failed:,} of {several(manifest.rows, 'row')} have no heatmap; see what went wrong.")
     if summary.agreement is not None and summary.agreement >= HIGH and summary.peak and len(summary.judged):
         found.append(
             f"Heatmaps agree whatever the class: those of two photos correlate at {plain(summary.agreement, 2)}; their mean "

@@ -55,3 +55,8 @@ def reduced(maps: np.ndarray) -> np.ndarray:
         return maps
     height, width = (min(side, LARGEST) for side in maps.shape[1:])
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in maps])
+
+
+def mean_heatmap(total: np.ndarray, count: int, size: tuple[int, int] | None) -> np.ndarray | None:
+    """Return the mean (h, w) of `count` heatmaps whose sum is `total` (h·w,); None where there is none."""
+    return (total / count).reshape(size) if count and size else None

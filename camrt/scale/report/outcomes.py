@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from camrt.heatmap import Outcome
+from camrt.scale.schema import OK
 
-OK = Outcome.OK.word
 COLUMNS = ("id", "source", "outcome", "error")
 NAMED = 20  # photos of a group that are named
 GROUPS = 50  # that are told apart; the rest is counted together

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from camrt.document import document, sections
 from camrt.markup import Html, joined, tag
+from camrt.picture import picture
 from camrt.scale.report import tables
 from camrt.scale.report.finding import cautions, headline
 from camrt.scale.report.gallery import Gallery
 from camrt.scale.report.meaning import meaning
-from camrt.scale.report.pictures import colours, image
+from camrt.scale.report.pictures import tile
 from camrt.scale.report.summary import Summary
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def page(summary: Summary, *, photos: bool = True) -> str:
@@ -25,7 +25,7 @@ def page(summary: Summary, *, photos: bool = True) -> str:
         Show heatmaps over their photos, where these can be read.
     """
     gallery = Gallery(summary, photos)
-    sections = {
+    content = sections({
         "suspicious": ("Suspicious classes", _told(gallery.suspects(), SUSPICIOUS)),
         "outcomes": ("Outcomes", tables.outcomes(summary)),
         "probabilities": ("Probabilities", _told(tables.histogram(summary), _probabilities(summary))),
@@ -33,12 +33,9 @@ def page(summary: Summary, *, photos: bool = True) -> str:
         "unsure": ("The least probable", _told(gallery.least_probable(), _unsure(summary))),
         "strange": ("The strangest heatmaps", _told(gallery.strangest(), STRANGE)),
         "meaning": ("What the figures mean", meaning(summary)),
-    }
-    filled = {name: section for name, section in sections.items() if section[1]}
-    links = [tag("a", title, href=f"#{name}") for name, (title, _) in filled.items()]
-    parts = [tag("section", tag("h2", title), *content, id=name) for name, (title, content) in filled.items()]
-    header = _header(summary, gallery.missing if photos else 0)
-    return _document(summary, joined(header, tag("nav", *links, aria_label="Parts"), tag("main", *parts)))
+    })  # fmt: skip
+    style = Path(__file__).with_name("report.css").read_text("utf-8")
+    return document(f"camrt report: {summary.dataset.bundle}", style, joined(_header(summary, gallery.missing), content))
 
 
 SUSPICIOUS = (
@@ -85,17 +82,5 @@ def _header(summary: Summary, missing: int) -> Html:
 def _mean(summary: Summary) -> Html | str:
     if summary.heatmap is None:
         return ""
-    pixels = colours(summary.heatmap)
     said = tag("figcaption", "Mean heatmap of all photos, in the network's window")
-    return tag("figure", image(pixels, "Mean heatmap of all photos"), said)
-
-
-def _document(summary: Summary, body: Html) -> str:
-    """Return the page around its body; a policy forbids it to load or run anything."""
-    style = Path(__file__).with_name("report.css").read_text("utf-8")
-    head = tag(
-        "head", tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"camrt report: {summary.dataset.bundle}"), tag("style", Html(style)),
-    )  # fmt: skip
-    return f"<!doctype html>\n{tag('html', head, tag('body', body), lang='en')}\n"
+    return tag("figure", picture(tile(summary.heatmap), "Mean heatmap of all photos"), said)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from camrt.scale.report.agreement import agreement
-from camrt.scale.report.dataset import Dataset, Place
+from camrt.scale.report.agreement import agreement, known
+from camrt.scale.report.dataset import Dataset, RowPlace
+from camrt.scale.report.heatmaps import mean_heatmap
 from camrt.scale.report.peak import Peak, peak
 from camrt.scale.report.survey import Survey
 from camrt.scale.report.suspicion import ClassFigures, figures
@@ -34,7 +35,7 @@ class Summary:
         Mean over all.
     peak : Peak or None
         Of `heatmap`.
-    rows : dict of Place to dict
+    rows : dict of RowPlace to dict
         The rows that are shown, by the columns `ROW`.
     """
 
@@ -44,7 +45,7 @@ class Summary:
     agreement: float | None
     heatmap: np.ndarray | None
     peak: Peak | None
-    rows: dict[Place, dict[str, Any]]
+    rows: dict[RowPlace, dict[str, Any]]
 
     @property
     def suspects(self) -> list[ClassFigures]:
@@ -59,13 +60,8 @@ class Summary:
     @property
     def typical(self) -> float | None:
         """Return the agreement of the class in the middle, of those with photos enough."""
-        known = [one.agreement for one in self.judged if one.agreement is not None]
-        return float(np.median(known)) if known else None
-
-    @property
-    def looked_at(self) -> int:
-        """Return how many rows the figures of classes are of."""
-        return int(self.survey.classes.rows.sum())
+        agreeing = [one.agreement for one in self.judged if one.agreement is not None]
+        return float(np.median(agreeing)) if agreeing else None
 
 
 def summarise(dataset: Dataset, survey: Survey) -> Summary:
@@ -81,11 +77,10 @@ def summarise(dataset: Dataset, survey: Survey) -> Summary:
     suspects = [one for one in found if one.suspicious][:MOST_SUSPECTS]
     shown = [place for one in suspects for place in one.places]
     shown += [place for least in (survey.least_probable, survey.strangest) for _, place in least]
-    mapped = int((classes.rows - classes.failed).sum())
-    mean = (classes.heatmap.sum(axis=0) / mapped).reshape(survey.size) if mapped and survey.size else None
-    overall = float(agreement(classes.unit.sum(axis=0)[None], classes.maps.sum(keepdims=True))[0])
+    mean = mean_heatmap(classes.heatmap.sum(axis=0), (classes.rows - classes.failed).sum(), survey.size)
+    overall = agreement(classes.unit.sum(axis=0)[None], classes.maps.sum(keepdims=True))[0]
     return Summary(
-        dataset=dataset, survey=survey, classes=found, agreement=None if np.isnan(overall) else overall, heatmap=mean,
+        dataset=dataset, survey=survey, classes=found, agreement=known(overall), heatmap=mean,
         peak=None if mean is None else peak(mean), rows=dataset.rows(shown, ROW),
     )  # fmt: skip
 
@@ -100,7 +95,7 @@ def to_json(summary: Summary) -> dict[str, Any]:
         "outcomes": dict(sorted(summary.survey.outcomes.counts.items())),
         "classes": len(summary.classes), "classes_judged": len(summary.judged),
         "agreement": summary.agreement, "agreement_of_the_middle_class": summary.typical,
-        "peak": _place(summary.peak),
+        "peak": _peak(summary.peak),
         "suspicious": [_class(one) for one in summary.suspects],
         "probabilities": summary.survey.histogram.tolist(),
     }  # fmt: skip
@@ -109,9 +104,9 @@ def to_json(summary: Summary) -> dict[str, Any]:
 def _class(one: ClassFigures) -> dict[str, Any]:
     return {
         "class": one.index, "label": one.label, "photos": one.photos, "failed": one.failed, "probability": one.probability,
-        "agreement": one.agreement, "with_other_classes": one.others, "peak": _place(one.peak),
+        "agreement": one.agreement, "with_other_classes": one.others, "peak": _peak(one.peak),
     }  # fmt: skip
 
 
-def _place(found: Peak | None) -> dict[str, Any] | None:
+def _peak(found: Peak | None) -> dict[str, Any] | None:
     return found and {"where": found.words, "from_centre": round(found.distance, 3)}

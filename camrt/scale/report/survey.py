@@ -55,7 +55,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Looked:
     """The rows of a batch that are looked at.
 
     Attributes
@@ -129,7 +129,7 @@ def _find_strange(dataset: Dataset, part: int, found: Survey, agreeing: np.ndarr
         found.strangest.add(of_each - agreeing[slots], part, numbers)
 
 
-def _read(dataset: Dataset, part: int, columns: tuple[str, ...], found: Survey) -> Iterator[tuple[pa.RecordBatch, Rows]]:
+def _read(dataset: Dataset, part: int, columns: tuple[str, ...], found: Survey) -> Iterator[tuple[pa.RecordBatch, Looked]]:
     """Yield the batches of a shard with the rows of them that are looked at."""
     first = 0
     for batch in dataset.batches(part, columns):
@@ -145,7 +145,7 @@ def _read(dataset: Dataset, part: int, columns: tuple[str, ...], found: Survey) 
         first += len(batch)
 
 
-def _looked_at(batch: pa.RecordBatch, first: int, every_rank: bool) -> Rows:
+def _looked_at(batch: pa.RecordBatch, first: int, every_rank: bool) -> Looked:
     target = batch.column("target")
     looked_at = np.asarray(target.is_valid())
     if not every_rank:
@@ -153,7 +153,7 @@ def _looked_at(batch: pa.RecordBatch, first: int, every_rank: bool) -> Rows:
     maps, there = read_heatmaps(batch.column("heatmap"))
     maps = reduced(maps[looked_at[there]])
     count, *size = maps.shape
-    return Rows(
+    return Looked(
         numbers=first + np.flatnonzero(looked_at),
         targets=np.asarray(pc.fill_null(target, 0))[looked_at].astype(np.int64),
         has_map=there[looked_at], maps=maps.reshape(count, size[0] * size[1]), looked_at=looked_at, size=(size[0], size[1]),

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from camrt.scale.report.agreement import agreement, crossing
+from camrt.scale.report.agreement import agreement, crossing, known
 from camrt.scale.report.classes import Classes
-from camrt.scale.report.dataset import Place
+from camrt.scale.report.dataset import RowPlace
+from camrt.scale.report.heatmaps import mean_heatmap
 from camrt.scale.report.peak import Peak, peak
 
 MIN_PHOTOS = 10
@@ -44,7 +45,7 @@ class ClassFigures:
         Mean correlation of two heatmaps of this class.
     others : float or None
         Mean correlation of a heatmap of this class with one of another.
-    places : list of Place
+    places : list of RowPlace
         Of some of its rows.
     """
 
@@ -58,7 +59,7 @@ class ClassFigures:
     peak: Peak | None
     agreement: float | None
     others: float | None
-    places: list[Place]
+    places: list[RowPlace]
 
     @property
     def enough(self) -> bool:
@@ -81,16 +82,11 @@ def figures(classes: Classes, size: tuple[int, int] | None) -> list[ClassFigures
     agreeing, others = agreement(classes.unit, classes.maps), crossing(classes.unit, classes.maps)
     found = []
     for slot, index in enumerate(classes.index):
-        mapped = int(classes.rows[slot] - classes.failed[slot])
-        mean = (classes.heatmap[slot] / mapped).reshape(size) if mapped and size else None
+        mean = mean_heatmap(classes.heatmap[slot], classes.rows[slot] - classes.failed[slot], size)
         found.append(ClassFigures(
             index=index, label=classes.labels[slot], photos=int(classes.rows[slot]), failed=int(classes.failed[slot]),
             maps=int(classes.maps[slot]), heatmap=mean, peak=None if mean is None else peak(mean),
             probability=float(classes.probability[slot] / classes.probable[slot]) if classes.probable[slot] else None,
-            agreement=_known(agreeing[slot]), others=_known(others[slot]), places=classes.places[slot],
+            agreement=known(agreeing[slot]), others=known(others[slot]), places=classes.places[slot],
         ))  # fmt: skip
     return sorted(found, key=lambda one: (not one.suspicious, -one.excess if one.suspicious else 0, -one.photos, one.index))
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

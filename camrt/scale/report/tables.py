@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from camrt.markup import Html, joined, plain, tag, words
-from camrt.scale.report.count import counted, share
+from camrt.markup import Html, joined, plain, several, share, tag, words
+from camrt.picture import picture
 from camrt.scale.report.outcomes import OTHERS, Group
-from camrt.scale.report.pictures import colours, image
+from camrt.scale.report.pictures import tile
 from camrt.scale.report.summary import Summary
 from camrt.scale.report.suspicion import MIN_PHOTOS, ClassFigures
+from camrt.scale.schema import OK
 
 MOST_CLASSES = 200  # in the table
 TILE = 64  # pixels of a mean heatmap in the table
@@ -32,7 +33,7 @@ def outcomes(summary: Summary) -> list[Html]:
     total = sum(counts.values())
     rows = [
         tag("tr", tag("th", words(word), scope="row"), tag("td", f"{count:,}"), tag("td", share(count, total)),
-            tag("td", _meter(count / total, "" if word == "ok" else "failed"), class_="meter"))
+            tag("td", _meter(count / total, "" if word == OK else "failed"), class_="meter"))
         for word, count in counts.most_common()
     ]  # fmt: skip
     head = tag("tr", *(tag("th", title, scope="col") for title in ("outcome", "rows", "share", "")))
@@ -41,7 +42,7 @@ def outcomes(summary: Summary) -> list[Html]:
 
 
 def _group(group: Group) -> Html:
-    said = joined(tag("b", words(group.outcome)), f", {counted(group.count, 'row')}")
+    said = joined(tag("b", words(group.outcome)), f", {several(group.count, 'row')}")
     more = group.count - len(group.named)
     names = tag("ul", *(tag("li", name) for name in group.named), tag("li", f"and {more:,} more") if more > 0 else "")
     message = f": {group.message}" if group.message and group.message != OTHERS else f" ({OTHERS})" if group.message else ""
@@ -61,7 +62,7 @@ def histogram(summary: Summary) -> list[Html]:
     ]
     axis = tag("div", *(tag("span", text) for text in ("0", "0.25", "0.5", "0.75", "1")), class_="axis", aria_hidden="true")
     label = f"Histogram of {'probabilities' if summary.dataset.by_name else 'top-class probabilities'}; {'; '.join(named)}"
-    bottom = tag("figcaption", f"The highest bar is {counted(int(counts.max()), 'photo')}.")
+    bottom = tag("figcaption", f"The highest bar is {several(int(counts.max()), 'photo')}.")
     return [tag("figure", tag("div", *bars, class_="bars", role="img", aria_label=label), axis, bottom, class_="histogram")]
 
 
@@ -75,7 +76,7 @@ def classes(summary: Summary) -> list[Html]:
     table = tag("table", _caption(summary), tag("thead", head), tag("tbody", *(_class(one) for one in shown)))
     left = len(summary.classes) - len(shown)
     why = "less suspicious than these" if left and summary.classes[MOST_CLASSES].suspicious else "with fewer photos, or no more"
-    rest = [tag("p", f"{counted(left, 'class', 'classes')} more, {why}, left out.")] if left else []
+    rest = [tag("p", f"{several(left, 'class', 'classes')} more, {why}, left out.")] if left else []
     return [tag("div", table, class_="wide", tabindex=0, role="region", aria_label="Classes"), *rest]
 
 
@@ -93,18 +94,15 @@ def _class(one: ClassFigures) -> Html:
         _number(one.agreement), _number(one.others), *where,
     ]  # fmt: skip
     kind = "suspicious" if one.suspicious else None if one.enough else "few"
-    return tag("tr", name, tag("td", _tile(one)), *(tag("td", number) for number in numbers), class_=kind)
+    return tag("tr", name, tag("td", _mean(one)), *(tag("td", number) for number in numbers), class_=kind)
 
 
 def _badge(one: ClassFigures) -> Html | str:
     return tag("span", "suspicious", class_="badge") if one.suspicious else ""
 
 
-def _tile(one: ClassFigures) -> Html | str:
-    if one.heatmap is None:
-        return NONE
-    pixels = colours(one.heatmap, TILE)
-    return image(pixels, f"Mean heatmap of {one.label}")
+def _mean(one: ClassFigures) -> Html | str:
+    return NONE if one.heatmap is None else picture(tile(one.heatmap, TILE), f"Mean heatmap of {one.label}")
 
 
 def _number(value: float | None) -> str:
