@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from camrt.__main__ import INTERRUPTED
 from camrt.cli.options import (
     engine_options,
     json_option,
@@ -29,6 +30,7 @@ from camrt.scale.job import SHARD_SIZE, STALL
 if TYPE_CHECKING:
     from camrt.scale.batch import Engine
     from camrt.scale.manifest import Manifest
+    from camrt.scale.progress import Progress
 
 TERMINATED = 143  # 128 + SIGTERM, as shells say it
 
@@ -86,9 +88,12 @@ def batch(
         loading=loading(**options), simulate=simulate, verify=verify, stall=stall,
     )  # fmt: skip
     started = time.monotonic()
-    with _told_when_stopped(output, kind):
-        manifest = asked.run(run, Progress(kind, _say(kind)))
+    progress = Progress(kind, _say(kind))
+    with _told_when_stopped(progress, kind):
+        manifest = asked.run(run, progress)
     click.echo(_summary(manifest, output, time.monotonic() - started, as_json))
+    if not progress.shards:
+        click.echo(f"Nothing was left to do. What was added to INPUT since {manifest.begun} is not in it and needs another OUTPUT.", err=True)
 
 
 def _engine(name: str, *, workers: str | None, **given: Any) -> Engine:
@@ -108,16 +113,14 @@ def _engine(name: str, *, workers: str | None, **given: Any) -> Engine:
 
 
 @contextmanager
-def _told_when_stopped(output: str, kind: str) -> Iterator[None]:
+def _told_when_stopped(progress: Progress, kind: str) -> Iterator[None]:
     """Say what is kept when Ctrl-C or SIGTERM comes, and end with the exit code that shells know."""
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
-        click.echo("\n" * (kind == "bar") + f"Stopped. What is done is kept in {output}, and the same command goes on with it.", err=True)
-        if isinstance(stop, Terminated):
-            sys.exit(TERMINATED)
-        raise
+        click.echo("\n" * (kind == "bar") + f"Stopped: {progress.kept}. The same command goes on.", err=True)
+        sys.exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
     if kind == "bar":

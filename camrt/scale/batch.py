@@ -78,7 +78,8 @@ class Batch:
                 return self._run(store, engine, watch or Watch())
         except OSError as error:
             raise BatchError(
-                f"{store} cannot be written ({error.strerror or error}). What is done is kept, and the same command goes on."
+                f"{store} cannot be written ({error.strerror or error}). Free space, or choose another folder; what is "
+                "done so far is kept, and the same command goes on with it."
             ) from None
 
     def _run(self, store: Store, engine: Engine, watch: Watch) -> Manifest:

@@ -14,6 +14,7 @@ import platform
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -32,6 +33,7 @@ from camrt.scale.keeper import Keeper, Tick
 RESTARTS = 20  # of an actor, and
 RETRIES = 10  # of a part, that a node or an actor took with it
 BLOCKS = 10_000  # of a run: more parts than that share one
+ANSWER = 10.0  # seconds in which a cluster must answer
 STORE_MEMORY = 256 << 20  # bytes of Ray's object store on a cluster of this machine alone: only the names of parts pass through
 
 
@@ -175,6 +177,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     with ExitStack() as stack:
         try:
             if address:
+                _check_answers(address)
                 ray.init(address, **options)
             else:
                 folder = tempfile.mkdtemp(prefix="ray-")  # short: the path of a socket has at most 107 bytes
@@ -186,6 +189,13 @@ def _connected(address: str | None) -> Iterator[Any]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # which Ray changed
         yield ray
+
+
+def _check_answers(address: str) -> None:
+    """Raise an OSError where nothing answers at HOST:PORT, for which Ray would look for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
 
 
 @contextmanager

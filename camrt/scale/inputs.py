@@ -72,4 +72,5 @@ class Inputs:
             yield from listed(path, name, self.columns, self.size)
         else:
             known = ", ".join([*sorted(ENDINGS), *(e.lstrip(".") for e in (*TARS, *LISTS, PARQUET))])
-            raise BatchError(f"{path} ends in none of {known}, so it is unclear what it holds. Rename it, or name others.")
+            advice = "Unpack it, or pack it as a tar." if kind.endswith(".zip") else "Rename it, or name others."
+            raise BatchError(f"{path} ends in none of {known}, so it is unclear what it holds. {advice}")

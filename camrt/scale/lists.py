@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,10 @@ LISTS = (".csv", ".tsv", ".txt")
 PARQUET = ".parquet"
 TEXTS = ("string", "large_string", "string_view")  # as pyarrow names them
 IMAGES = ("binary", "large_binary", "binary_view")
-PHOTO_COLUMNS = ("path", "file", "filename", "file_name", "image", "url", "uri", "source", "jpg")
+PHOTO_COLUMNS = (
+    "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path", "photo", "url",
+    "uri", "source", "jpg",
+)  # fmt: skip
 ID_COLUMN = "id"
 TRIED = 20  # paths at the head of a list of which one must be there
 
@@ -70,7 +74,10 @@ def _lines(file: Iterable[str]) -> Iterator[tuple[str | None, str]]:
 
 
 def _cells(path: str, name: str, file: Iterable[str], columns: Columns) -> Iterator[tuple[str | None, str]]:
-    table = csv.DictReader(file, delimiter="\t" if bare(path).endswith(".tsv") else ",")
+    lines = iter(file)
+    head = next(lines, "")
+    delimiter = "\t" if bare(path).endswith(".tsv") else ";" if ";" in head and "," not in head else ","
+    table = csv.DictReader(chain([head], lines), delimiter=delimiter)
     photo, ids = chosen(path, list(table.fieldnames or ()), columns)
     for row in table:
         place = row[photo] or ""

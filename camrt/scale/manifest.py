@@ -83,9 +83,10 @@ class Manifest:
         if there.state == LISTING:
             there = cls(store, asked)
             there.write()
-        differing = [key for key in {**there.asked, **asked} if there.asked.get(key) != asked.get(key)]
+        before, now = _flat(there.asked), _flat(asked)
+        differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if differing:
-            listed = "; ".join(f"{key} was {_short(there.asked.get(key))}, is {_short(asked.get(key))}" for key in differing)
+            listed = "; ".join(f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}" for key in differing)
             raise BatchError(
                 f"{store} holds a dataset of another question: {listed}. Ask the same again to go on with it, or choose "
                 "another folder."
@@ -231,6 +232,18 @@ class Manifest:
 
     def _write_lines(self, number: int, lines: list[Line]) -> None:
         self._store.write(f"{FOLDER}/{number:05d}.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by the names of all of them.
+
+    >>> _flat({"top": 2, "parameters": {"seed": 0}})
+    {'top': 2, 'parameters.seed': 0}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _short(value: Any) -> str:

@@ -17,6 +17,7 @@ from camrt.scale.order import in_order
 FOLDER, LINK = "/", "//"  # what the names of folders, and of links to folders, end in
 
 Look = Callable[[str], Iterator[str]]  # from a folder, with its slash, to the names in it
+FOREIGN = frozenset({"heic", "heif", "avif", "jxl", "jp2", "dng", "cr2", "nef", "arw"})  # rows that say why not
 
 
 def files_of(place: str) -> Iterator[tuple[str, str]]:
@@ -58,7 +59,7 @@ def files_of(place: str) -> Iterator[tuple[str, str]]:
 def is_photo(path: str) -> bool:
     """Tell whether a file's name is a photo's."""
     _, dot, ending = bare(path).rpartition(".")
-    return bool(dot) and ending in ENDINGS
+    return bool(dot) and ending in ENDINGS | FOREIGN
 
 
 def _photoless(place: str) -> str:

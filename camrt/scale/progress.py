@@ -36,6 +36,7 @@ class Progress(Watch):
         self._kind, self._say, self._clock = kind, say, clock
         self._next = float("-inf")
         self._found = self._under_way = 0
+        self.shards = 0  # made by this run
         self._manifest: Manifest | None = None
         self._listing: Listing | None = None
         self._marks: deque[tuple[float, int]] = deque()  # when how many photos were done
@@ -50,6 +51,9 @@ class Progress(Watch):
         """The run begins; so many shards that were done are not what they were."""
         self._manifest, self._listing = manifest, listing
         self._marks.append((self._clock(), manifest.photos))
+        if self._found:
+            found = listing.total or self._found
+            self._tell(f"Listed: {several(found, 'photo')}", {"event": "listing", "photos": found})
         if lost:
             gone = f"{several(lost, 'shard')} gone or changed, made again"
             self._tell(gone, {"event": "lost", "shards": lost})
@@ -64,7 +68,16 @@ class Progress(Watch):
     def shard(self, shard: Shard) -> None:
         """A shard is in its place."""
         self._under_way = 0
+        self.shards += 1
         self._show()
+
+    @property
+    def kept(self) -> str:
+        """Say what is kept of a run that is stopped now."""
+        if self._manifest is None:
+            return "nothing is done yet"
+        again = f"; {several(self._under_way, 'photo')} of the next will be explained again" * bool(self._under_way)
+        return f"{self._manifest.done:,} of {several(self._manifest.parts, 'shard')} are done and kept{again}"
 
     def _due(self) -> bool:
         now = self._clock()

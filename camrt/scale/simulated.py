@@ -39,6 +39,7 @@ def _invented(items: list[Item], random: np.random.Generator) -> pa.Table:
         "target": target, "label": [f"class {index}" for index in target], "probability": random.random(count, np.float32),
         "outcome": pa.array([OK]).take(pa.array(np.zeros(count, np.int32))),
         "heatmap": pa.ListArray.from_arrays(np.arange(0, count * SIDE + 1, SIDE, dtype=np.int32), lines),
+        "method": ["simulated"] * count,
         **{name: np.full(count, 224, np.int32) for name in GEOMETRY},
         "timings": pa.StructArray.from_arrays([pa.nulls(count, pa.float32())] * len(STAGES), STAGES),
     }  # fmt: skip

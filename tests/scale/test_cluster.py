@@ -146,6 +146,11 @@ def test_more_than_the_cluster_has_is_refused_at_once(nodes, tiny_bundle, photos
         run(asked, Cluster(gpus=1, address=nodes.address))
 
 
+def test_an_address_where_nothing_answers_is_told_at_once(tiny_bundle, photos, tmp_path):
+    with pytest.raises(BatchError, match="No Ray cluster at 127.0.0.1:1: .*refused"):
+        run(ask(tiny_bundle, [str(photos)], str(tmp_path / "out")), Cluster(address="127.0.0.1:1"))
+
+
 @pytest.mark.parametrize("text", ["", "0:1", "3:2", "a", "1:b", "-1:2"])
 def test_workers_that_mean_nothing_are_refused(text):
     with pytest.raises(ParameterError, match="workers must be MIN:MAX"):

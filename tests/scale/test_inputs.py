@@ -171,3 +171,10 @@ def test_nothing_that_is_named_raises_anything_else(tmp_path):
 
 def test_text_of_any_name_is_text():
     assert text_of("a\udcff") == r"a\xff"
+
+
+def test_photos_that_no_decoder_reads_are_told_and_not_left_out(tmp_path):
+    for name in ("a.png", "b.HEIC", "c.avif", "d.txt"):
+        (tmp_path / name).write_bytes(b"ftypheic")
+    (part,) = Inputs([str(tmp_path)], Columns(), 10).parts()
+    assert [name for name, _ in part.listed] == ["a.png", "b.HEIC", "c.avif"]

@@ -42,6 +42,11 @@ def refused(path, match, **columns):
         listed(path, **columns)
 
 
+def test_a_csv_of_semicolons_is_read_as_one(folder):
+    path = write(folder, "list.csv", "id;image_path\n1;a.png\n2;b.png\n")
+    assert listed(path) == [["1", f"{folder}/a.png"], ["2", f"{folder}/b.png"]]
+
+
 # --- text -----------------------------------------------------------------------------------------------------------------
 def test_lines_are_paths_beside_the_list(folder):
     path = write(folder, "list.txt", f"a.png\r\n\n./b.png\n{folder}/a.png\nhttp://host/ü b.png\n # .png")

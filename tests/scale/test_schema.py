@@ -10,7 +10,9 @@ from camrt import answer, case
 from camrt.errors import DeviceMemoryError, ImageError
 from camrt.image import upsample
 from camrt.methods import METHODS
+from camrt.scale.on_photo import on_photo
 from camrt.scale.schema import OUTCOMES, SCHEMA, STAGES, Row, crashed, explained, failed, heatmaps, table
+from tests.conftest import SAMPLES
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("cam", "rise")])
@@ -61,3 +63,14 @@ def test_heatmaps_become_lists_of_lists():
 
 def test_a_probability_that_is_none_is_null():
     assert table([Row({"outcome": "not_finite", "probability": None}, None)])["probability"].to_pylist() == [None]
+
+
+def test_a_heatmap_on_its_photo_is_that_of_explain(shapes, tmp_path):
+    explanation = shapes.explain(SAMPLES / "star_ring.png", top=2)  # letterboxed
+    frame = table(explained(explanation, (12, 12))).to_pandas()
+    for i, row in frame.iterrows():
+        np.testing.assert_allclose(on_photo(row), explanation.heatmap[i], atol=2e-3)
+    with pytest.raises(ImageError, match="does not tell where the network's window lies"):
+        on_photo(table([failed(ImageError("torn"))]).to_pylist()[0])
+    with pytest.raises(ImageError, match="does not tell"):
+        on_photo(table([*explained(explanation, (12, 12)), failed(ImageError("torn"))]).to_pandas().iloc[2])

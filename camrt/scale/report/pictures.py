@@ -10,16 +10,14 @@ import cv2
 import numpy as np
 
 from camrt.errors import CamrtError, ImageError
-from camrt.image import Geometry, restore, upsample
+from camrt.image import upsample
 from camrt.photo import load_photo
 from camrt.picture import SIDE, fitted
-from camrt.preprocess import MAX_SIDE
 from camrt.render import colors, overlay
+from camrt.scale.on_photo import features_heatmap, geometry_of, on_photo
 from camrt.scale.paths import image_at
-from camrt.scale.schema import GEOMETRY
 
 MAX_PIXELS = 40_000_000  # of a photo that is read: it takes three bytes a pixel
-NO_HEATMAP = np.zeros((1, 1), np.float32)
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def tile(heatmap: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 def alone(row: Mapping[str, Any]) -> np.ndarray:
     """Return the colours (H, W, 3) of a row's heatmap, in the network's window."""
-    return tile(_heatmap(row))
+    return tile(features_heatmap(row))
 
 
 def over_photo(row: Mapping[str, Any]) -> Drawn:
@@ -68,29 +66,5 @@ def _over_photo(row: Mapping[str, Any]) -> np.ndarray:
     small = cv2.resize(photo, fitted(photo.shape, SIDE)[::-1], interpolation=cv2.INTER_AREA)
     if row["heatmap"] is None:
         return small
-    where = geometry_of(row, (small.shape[0], small.shape[1]))
-    on_photo = np.clip(restore(upsample(_heatmap(row), where.network), where), 0, 1)
-    return overlay(small, on_photo, where.seen())
-
-
-def _heatmap(row: Mapping[str, Any]) -> np.ndarray:
-    """Return a row's heatmap (h, w), cut off below 0; a single 0 where it has none."""
-    return NO_HEATMAP if row["heatmap"] is None else np.maximum(np.array(row["heatmap"], np.float32), 0)
-
-
-def geometry_of(row: Mapping[str, Any], photo: tuple[int, int]) -> Geometry:
-    """Return where the network's window lies on a row's photo, or on that photo in the size `photo`.
-
-    Raises
-    ------
-    ImageError
-        The row's numbers cannot be those of a photo.
-    """
-    sides = {name: row[name] for name in GEOMETRY}
-    lengths = [value for name, value in sides.items() if name not in ("top", "left", "photo_height", "photo_width")]
-    told = None not in sides.values() and all(0 < side <= MAX_SIDE for side in lengths)
-    resized, network = ((row[f"{of}_height"], row[f"{of}_width"]) for of in ("resized", "network"))
-    where = Geometry(photo, resized, row["top"], row["left"], network)
-    if not (told and where.seen().any()):
-        raise ImageError("The row does not tell where the network's window lies on the photo.")
-    return where
+    size = (small.shape[0], small.shape[1])
+    return overlay(small, on_photo(row, size), geometry_of(row, size).seen())
