@@ -76,6 +76,8 @@ class Batch:
         try:
             with store.locked():
                 return self._run(store, engine, watch or Watch())
+        except BrokenPipeError:  # of who is told how it goes on
+            raise
         except OSError as error:
             raise BatchError(
                 f"{store} cannot be written ({error.strerror or error}). Free space, or choose another folder; what is "

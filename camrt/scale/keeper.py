@@ -24,6 +24,7 @@ from camrt.scale.job import Broke, Job, Setup, Shard, Trial
 
 AHEAD = 2  # jobs that a worker has at hand, so that it need not wait for the next
 START = 600.0  # seconds that a worker may take to open the model, whatever `stall` says
+LAST_WORDS = 10.0  # seconds that a worker which hung up may take to end
 TICK = 0.2  # seconds between looks at the gauge
 ALONE, MOST_DEATHS = 3, 5  # deaths on one job until its photos are explained one by one, and until that is given up
 MOST_KILLERS = 20  # photos of one job that kill; more, and it is not the photos
@@ -158,17 +159,16 @@ class Keeper:
         CamrtError
             It sent one.
         """
-        assert self._process is not None
         seen, since = self._gauge.values(), time.monotonic()
+        while not self._has_sent():
+            between()
+            if seen != (seen := self._gauge.values()):
+                since = time.monotonic()
+            limit = max(self._setup.stall, START) if self._gauge.is_new else self._setup.stall
+            if time.monotonic() - since > limit:
+                self.close()
+                raise Died(f"nothing was done for {limit:g} s")
         try:
-            while not self._link.poll(TICK):
-                between()
-                if seen != (seen := self._gauge.values()):
-                    since = time.monotonic()
-                limit = max(self._setup.stall, START) if self._gauge.is_new else self._setup.stall
-                if time.monotonic() - since > limit:
-                    self.close()
-                    raise Died(f"nothing was done for {limit:g} s")
             found = self._link.recv()
         except (EOFError, OSError):
             raise self._bury() from None
@@ -179,6 +179,13 @@ class Keeper:
             self.close()
             raise found
         return found
+
+    def _has_sent(self) -> bool:
+        """Wait a moment, and tell whether the worker has sent something, or hung up."""
+        try:
+            return bool(self._link.poll(TICK))
+        except OSError:
+            return True
 
     def _start(self) -> None:
         self._gauge.reset()
@@ -197,7 +204,10 @@ class Keeper:
     def _bury(self) -> Died:
         """Return what the worker died of."""
         assert self._process is not None
-        code = self._process.wait()
+        try:
+            code = self._process.wait(LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            code = 0
         self.close()
         return Died(f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
 

@@ -360,6 +360,19 @@ def test_a_run_that_is_killed_goes_on_with_the_same_command(tiny_bundle, slow_ph
     assert files_below(output / "data") == {f"part-00000{i}.parquet" for i in range(5)}
 
 
+def test_a_reader_of_progress_who_leaves_ends_the_run(tiny_bundle, slow_photos, undisturbed, tmp_path, decoder):
+    output = tmp_path / "out"
+    process = subprocess.Popen(command(tiny_bundle, slow_photos, output), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr:
+        assert b"Traceback" not in process.stderr.read()
+    assert process.wait(timeout=30) == 1
+    until(lambda: not children_of(process.pid), 5)
+    subprocess.run(command(tiny_bundle, slow_photos, output), check=True, capture_output=True, timeout=60)
+    assert same_but_for_place(rows_of(output), undisturbed)
+
+
 def test_a_simulated_run_writes_what_it_would_and_says_that_it_is_none(tiny_bundle, tmp_path):
     (tmp_path / "0.jpg").touch()
     (tmp_path / "list.txt").write_text("".join(f"{i}.jpg\n" for i in range(2500)))
