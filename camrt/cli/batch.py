@@ -80,7 +80,7 @@ def batch(
         from camrt.scale.progress import Progress
     except ModuleNotFoundError as error:
         raise lacking(error, "camrt batch", "batch") from None
-    kind = "json" if as_json else "bar" if sys.stderr.isatty() else "log"
+    kind = "json" if as_json else "bar" if sys.stderr and sys.stderr.isatty() else "log"
     run = _engine(engine, workers=workers, gpus=gpus_per_worker, cpus=cpus_per_worker, address=address)
     asked = ask(
         bundle, inputs, output, method=method, parameters=parameters, targets=list(targets) or None, top=top, versus=versus,
@@ -159,4 +159,5 @@ class Terminated(BaseException):
 
 
 def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another one would only disturb the end
     raise Terminated

@@ -11,11 +11,13 @@ from camrt.errors import BatchError
 from camrt.scale.inputs import Inputs
 from camrt.scale.job import Job, Setup, Shard
 from camrt.scale.keeper import Tick
+from camrt.scale.listing import FOLDER as LISTING_FOLDER
 from camrt.scale.listing import Listing, open_listing, write_listing
 from camrt.scale.local import local
 from camrt.scale.manifest import FINISHED, LISTING, RUNNING, STOPPED, Manifest
-from camrt.scale.shard import DATA, OVERLAYS, data_file, is_unfinished, overlay_folder, part_of
-from camrt.scale.store import Store, open_store
+from camrt.scale.manifest import FOLDER as LINES_FOLDER
+from camrt.scale.shard import DATA, OVERLAYS, data_file, overlay_folder, part_of
+from camrt.scale.store import Store, is_temporary, open_store
 
 Engine = Callable[[Setup, Iterable[Job], Tick], Generator[Shard, None, None]]
 
@@ -86,6 +88,7 @@ class Batch:
 
     def _run(self, store: Store, engine: Engine, watch: Watch) -> Manifest:
         manifest = Manifest.begin(store, self.asked)
+        _refuse_others(store)
         listing = self._listing(store, manifest, watch)
         lost = manifest.forget_lost(verify=self.verify)
         tidy(store, manifest)
@@ -133,9 +136,16 @@ def _place(store: Store, shard: Shard) -> None:
 
 def tidy(store: Store, manifest: Manifest) -> None:
     """Remove what runs that were killed have left: shards that are not noted, and what was being written."""
-    for folder in (DATA, OVERLAYS):
+    for folder in ("", LINES_FOLDER, LISTING_FOLDER, DATA, OVERLAYS):
         for name in store.names(folder):
-            part = part_of(name)
+            part = part_of(name) if folder in (DATA, OVERLAYS) else None
             unnoted = part is not None and not (part < manifest.parts and manifest.is_done(part))
-            if unnoted or is_unfinished(name):
-                store.remove(f"{folder}/{name}")
+            if unnoted or is_temporary(name):
+                store.remove(f"{folder}/{name}" if folder else name)
+
+
+def _refuse_others(store: Store) -> None:
+    """Refuse Parquet files that are no shards: who reads the dataset would read them, too."""
+    others = [name for name in store.names(DATA) if name.endswith(".parquet") and part_of(name) is None]
+    if others:
+        raise BatchError(f"{store}/{DATA} holds {', '.join(others[:5])}, which camrt batch did not write. Move it elsewhere.")

@@ -59,6 +59,8 @@ class Job:
         Explain one photo at a time.
     deaths : int
         How often a worker died on it so far.
+    survived : bool
+        A worker is known to have survived a photo of it.
     """
 
     number: int
@@ -67,6 +69,7 @@ class Job:
     skip: dict[int, str] = field(default_factory=dict)
     alone: bool = False
     deaths: int = 0
+    survived: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tried:
-    """All photos of a trial were explained, and the worker lives."""
+    """The photos of a trial were explained, and the worker lives.
+
+    Attributes
+    ----------
+    photos : int
+        How many there were.
+    """
+
+    photos: int
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     died ─ try the photos that were under way, one by one ─┬─ one kills: leave it out, and do the job again
                                                            └─ none does: do the job again; thrice dead: one by one
 
-A photo is one that kills when it does so alone.
+A photo is one that kills when it does so twice, alone.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 
 from camrt.errors import BatchError, CamrtError
 from camrt.scale.gauge import NOTHING, Gauge
-from camrt.scale.job import Broke, Job, Setup, Shard, Trial
+from camrt.scale.job import Broke, Job, Setup, Shard, Trial, Tried
 
 AHEAD = 2  # jobs that a worker has at hand, so that it need not wait for the next
 START = 600.0  # seconds that a worker may take to open the model, whatever `stall` says
 LAST_WORDS = 10.0  # seconds that a worker which hung up may take to end
 TICK = 0.2  # seconds between looks at the gauge
 ALONE, MOST_DEATHS = 3, 5  # deaths on one job until its photos are explained one by one, and until that is given up
-MOST_KILLERS = 20  # photos of one job that kill; more, and it is not the photos
+MOST_KILLERS = 10  # photos of one job that kill while none is known that does not: it is not the photos
 END = 1 << 62
 
 Tick = Callable[[int], None]
@@ -89,12 +89,12 @@ class Keeper:
         """Find out which photo of the jobs at hand the worker died of, and see to it that it does not die of it again."""
         first = jobs[0]
         first.deaths += 1
+        first.survived |= self._done(first) > len(first.skip)
         known = sum(len(job.skip) for job in jobs)
-        if first.alone and self._gauge["trial"] != NOTHING:
-            self._accuse(first, self._gauge["trial"], how)
-        else:
-            for job, start, stop in self._suspects(jobs):
-                self._try(job, start, stop)
+        trial = self._gauge["trial"]
+        suspects = [(first, trial, trial + 1)] if first.alone and trial != NOTHING else self._suspects(jobs)
+        for job, start, stop in suspects:
+            self._try(job, start, stop)
         if sum(len(job.skip) for job in jobs) == known:
             if first.deaths == MOST_DEATHS:
                 raise BatchError(
@@ -116,25 +116,32 @@ class Keeper:
         ]
 
     def _try(self, job: Job, start: int, stop: int) -> None:
-        """Explain photos one by one, and note those that the worker dies of."""
-        while start < stop:
-            self._send(Trial(job, start, stop))
-            try:
-                self._receive(lambda: None)
+        """Explain photos one by one, and note those that the worker dies of twice: once, somebody else may have killed it."""
+        while start < stop and (death := self._tried(job, start, stop)) is not None:
+            found = self._gauge["trial"]
+            if found == NOTHING:
                 return
-            except Died as death:
-                found = self._gauge["trial"]
-                if found == NOTHING:
-                    return
+            job.survived |= any(index not in job.skip for index in range(start, found))
+            if self._tried(job, found, found + 1) is not None:
                 self._accuse(job, found, str(death))
-                start = found + 1
+            start = found + 1
+
+    def _tried(self, job: Job, start: int, stop: int) -> Died | None:
+        """Return what the worker died of while it explained photos one by one; None where it did not."""
+        self._send(Trial(job, start, stop))
+        try:
+            tried: Tried = self._receive(lambda: None)
+        except Died as death:
+            return death
+        job.survived |= tried.photos > 0
+        return None
 
     def _accuse(self, job: Job, index: int, how: str) -> None:
         job.skip[index] = f"The photo killed its worker: {how}."
-        if len(job.skip) > MOST_KILLERS:
+        if len(job.skip) >= MOST_KILLERS and not job.survived:
             raise BatchError(
-                f"More than {MOST_KILLERS} photos of part {job.number} kill the worker ({how}). It is not the photos: see what "
-                "this machine lacks, memory for instance. What is done is kept, and the same command goes on."
+                f"The first {len(job.skip)} photos of part {job.number} all kill the worker ({how}). It is not the photos: see "
+                "what this machine lacks, memory for instance. What is done is kept, and the same command goes on."
             )
 
     def _done(self, job: Job) -> int:

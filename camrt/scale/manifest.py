@@ -21,13 +21,14 @@ from camrt.errors import BatchError
 from camrt.scale.job import Shard
 from camrt.scale.schema import OUTCOMES
 from camrt.scale.shard import data_file
-from camrt.scale.store import Store
+from camrt.scale.store import Store, is_temporary
 
 FILE, FOLDER = "manifest.json", "manifest"
 KIND, VERSION = "camrt-batch", 1
 LINES = 256  # of a file in the folder: one is written anew with every shard
 LISTING, RUNNING, STOPPED, FINISHED = "listing", "running", "stopped", "finished"
 NOT_DONE = -1
+MOST_PARTS = 100_000_000
 
 Line = dict[str, Any]
 
@@ -73,7 +74,7 @@ class Manifest:
         """
         asked = json.loads(json.dumps(asked))
         if store.read(FILE) is None:
-            others = [name for name in store.names("") if not name.startswith(".")]
+            others = [name for name in store.names("") if not (name.startswith(".") or is_temporary(name))]
             if others:
                 raise BatchError(f"{store} holds other files ({', '.join(others[:5])}). Choose a folder of its own.")
             manifest = cls(store, asked)
@@ -111,12 +112,14 @@ class Manifest:
                 raise ValueError(f"it is a {values['kind']!r} of version {values['version']!r}")
             manifest = cls(store, values["asked"], values["begun"])
             manifest.state, manifest._listed = values["state"], values["listed"]
+            if not (isinstance(values["begun"], str) and 0 <= values["parts"] <= MOST_PARTS):
+                raise ValueError(f"it was begun {values['begun']!r} and has {values['parts']!r} parts")
             manifest._make_room(values["parts"])
             for number, lines in manifest._files():
                 for line in lines:
                     manifest._count(line)
                 manifest._number, manifest._last = number, lines
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
             raise BatchError(
                 f"{store}/{FILE}, or what belongs to it, is damaged ({type(error).__name__}: {error}). Begin again in another "
                 "folder."
@@ -167,6 +170,8 @@ class Manifest:
 
     def _count(self, line: Line) -> None:
         part = line["part"]
+        if not (isinstance(part, int) and 0 <= part < self.parts):
+            raise ValueError(f"it has no part {part!r}")
         self._sizes[part], self._photos[part], self._rows[part] = line["bytes"], line["photos"], line["rows"]
         self._outcomes[part] = [line["outcomes"].get(word, 0) for word in OUTCOMES]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,9 @@ import pyarrow.parquet as pq
 
 from camrt.scale.job import Shard, shard_name
 from camrt.scale.schema import SCHEMA, TEXTS, Row, table
-from camrt.scale.store import Store
+from camrt.scale.store import Store, beside
 
 DATA, OVERLAYS = "data", "overlays"
-UNFINISHED = ".tmp"  # the ending of what is being written, beside its place
 ROWS_AT_ONCE = 1024  # of a row group, and in memory
 
 
@@ -43,11 +41,6 @@ def part_of(name: str) -> int | None:
     return int(number) if number.isdecimal() and name.startswith(shard_name(int(number))) else None
 
 
-def is_unfinished(name: str) -> bool:
-    """Tell whether a name is that of a shard, or of a folder of overlays, that is being written."""
-    return name.startswith(".part-") and name.endswith(UNFINISHED)
-
-
 class ShardWriter:
     """Rows of one part on their way into a file.
 
@@ -60,7 +53,7 @@ class ShardWriter:
     """
 
     def __init__(self, store: Store, part: int, about: Mapping[str, Any]):
-        mark = f".{shard_name(part)}.{secrets.token_hex(4)}{UNFINISHED}"
+        mark = beside(f".{shard_name(part)}")
         self._store, self._part, self._file = store, part, f"{DATA}/{mark}"
         self._overlays = f"{OVERLAYS}/{mark}"
         self._stack = ExitStack()

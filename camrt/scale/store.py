@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,21 @@ from camrt.errors import BatchError
 from camrt.scale.location import MAGIC, as_os_errors, file_system, is_url, plain, reason
 
 LOCK = ".lock"
+TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp$")
+
+
+def beside(name: str) -> str:
+    """Return a name for what is being written, before it is moved to its place."""
+    return f"{name}.{secrets.token_hex(4)}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a name is one that `beside` gives.
+
+    >>> is_temporary("manifest.json.0123abcd.tmp"), is_temporary("notes.tmp")
+    (True, False)
+    """
+    return TEMPORARY.search(name) is not None
 
 
 def open_store(location: str) -> Store:
@@ -62,10 +78,10 @@ class Store:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole: beside its place, then renamed."""
-        beside = f"{name}.{secrets.token_hex(4)}.tmp"
-        with self.create(beside) as file:
+        temporary = beside(name)
+        with self.create(temporary) as file:
             file.write(data)
-        self.move(beside, name)
+        self.move(temporary, name)
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
@@ -90,7 +106,8 @@ class Store:
         source.replace(target)
         descriptor = os.open(target.parent, os.O_RDONLY)
         try:
-            os.fsync(descriptor)  # the name, too, outlives a loss of power
+            with suppress(OSError):  # some file systems cannot
+                os.fsync(descriptor)  # the name, too, outlives a loss of power
         finally:
             os.close(descriptor)
 

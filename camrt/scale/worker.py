@@ -12,6 +12,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -171,10 +172,12 @@ class Worker:
     # --- where a photo kills --------------------------------------------------------------------------------------------
     def _try(self, trial: Trial) -> None:
         """Explain suspects one by one."""
+        photos = 0
         for index, item in enumerate(self._part_items(trial.job)):
             if trial.start <= index < trial.stop and index not in trial.job.skip:
                 self._alone(item, index)
-        self._link.send(Tried())
+                photos += 1
+        self._link.send(Tried(photos))
 
     def _fill_alone(self, job: Job) -> None:
         """Explain a job's photos one by one."""
@@ -213,16 +216,25 @@ def main() -> None:
     link_number, lifeline, gauge_number = map(int, sys.argv[1:])
     threading.Thread(target=_end_with_keeper, args=(lifeline,), daemon=True).start()
     link = Connection(link_number)
-    try:
-        Worker(link.recv(), link, Gauge(gauge_number)).serve()
-    except CamrtError as error:
-        link.send(error)
-    except OSError as error:
-        link.send(BatchError(f"{error.filename or 'The output'}: {error.strerror or one_line(error)}."))
-    except Exception as error:
-        traceback.print_exc()
-        link.send(Broke(f"{type(error).__name__}: {one_line(error)}"))
+    setup: Setup = link.recv()
+    with suppress(BrokenPipeError):  # the keeper is gone
+        try:
+            Worker(setup, link, Gauge(gauge_number)).serve()
+        except CamrtError as error:
+            link.send(error)
+        except OSError as error:
+            link.send(_unwritable(setup.output, error))
+        except Exception as error:
+            traceback.print_exc()
+            link.send(Broke(f"{type(error).__name__}: {one_line(error)}"))
     os._exit(0)  # threads that decode may hang
+
+
+def _unwritable(output: str, error: OSError) -> BatchError:
+    return BatchError(
+        f"{output} cannot be written ({error.strerror or one_line(error)}). Free space, or see what holds it up; what is done "
+        "so far is kept, and the same command goes on with it."
+    )
 
 
 def _end_with_keeper(lifeline: int) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -199,6 +200,32 @@ def test_a_folder_of_something_else_is_refused(tiny_bundle, photos, tmp_path):
     assert files_below(tmp_path) - {".lock"} == {"thesis.tex"}
 
 
+def test_files_of_the_user_are_never_removed(tiny_bundle, photos, tmp_path):
+    asked = ask(tiny_bundle, [str(photos)], str(tmp_path), shard_size=11, overlays=True)
+    run(asked)
+    mine = [tmp_path / name for name in ("data/notes.txt", "data/sub/thesis.tex", "overlays/me.jpg", "notes.tmp", "data/part-0.txt")]
+    for file in mine:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("important")
+    run(asked)
+    assert all(file.read_text() == "important" for file in mine)
+    (tmp_path / "data" / "my.parquet").write_text("important")
+    with pytest.raises(BatchError, match="data holds my.parquet, which camrt batch did not write. Move it elsewhere"):
+        run(asked)
+    assert (tmp_path / "data" / "my.parquet").exists()
+
+
+def test_what_a_killed_run_was_writing_is_removed_and_never_in_the_way(tiny_bundle, photos, tmp_path):
+    left = [tmp_path / n for n in ("manifest.json.0123abcd.tmp", "manifest/00000.jsonl.0123abcd.tmp", "data/.part-000000.0123abcd.tmp")]
+    (tmp_path / left[0].name).write_text("{")
+    asked = ask(tiny_bundle, [str(photos)], str(tmp_path), shard_size=11)
+    run(asked)
+    for file in left:
+        file.write_text("torn")
+    run(asked)
+    assert not any(file.exists() for file in left)
+
+
 def test_two_runs_at_once_are_refused(tiny_bundle, photos, tmp_path):
     asked = ask(tiny_bundle, [str(photos)], str(tmp_path), shard_size=11)
 
@@ -249,11 +276,19 @@ def test_a_photo_that_never_ends_is_found_and_recorded(tiny_bundle, tmp_path, de
     assert frame.error["03.png"] == "The photo killed its worker: nothing was done for 1.5 s."
 
 
+def test_many_photos_that_kill_are_no_stop_where_others_do_not(tiny_bundle, tmp_path, decoder):
+    photos = make_photos(tmp_path / "photos", 14)
+    for i in range(2, 13):
+        mark(photos / f"{i:02d}.png", POISON)
+    manifest = run(ask(tiny_bundle, [str(photos)], str(tmp_path / "out")))
+    assert (manifest.photos, manifest.outcomes["crashed"]) == (14, 11)
+
+
 def test_photos_that_all_kill_are_not_the_photos_fault(tiny_bundle, tmp_path, decoder):
-    photos = make_photos(tmp_path / "photos", 30)
+    photos = make_photos(tmp_path / "photos", 12)
     for photo in photos.iterdir():
         mark(photo, POISON)
-    with pytest.raises(BatchError, match=r"More than \d+ photos of part 0 kill the worker \(signal SIGSEGV\)\. It is not the photos"):
+    with pytest.raises(BatchError, match=r"The first 10 photos of part 0 all kill the worker \(signal SIGSEGV\)\. It is not the photos"):
         run(ask(tiny_bundle, [str(photos)], str(tmp_path / "out")))
 
 
@@ -320,6 +355,25 @@ def until(condition, seconds: float = 30.0):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return found
+
+
+def test_a_photo_is_not_blamed_for_workers_that_others_kill(tiny_bundle, slow_photos, undisturbed, tmp_path, decoder):
+    done = threading.Event()
+
+    def kill_now_and_then():
+        for pause in (1.5, 0.6, 0.7, 0.6):
+            if done.wait(pause):
+                return
+            for pid in children_of(os.getpid()):
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    manifest = run(ask(tiny_bundle, [str(slow_photos)], str(tmp_path / "out"), shard_size=5))
+    done.set()
+    killer.join()
+    assert "crashed" not in manifest.outcomes
+    assert same_but_for_place(rows_of(tmp_path / "out"), undisturbed)
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(tiny_bundle, photos, undisturbed, tmp_path):

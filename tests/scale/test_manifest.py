@@ -61,6 +61,9 @@ def test_shards_that_are_lost_are_forgotten_for_good(tmp_path):
     "", "[]", "{", '{"kind": "camrt-batch"}', '{"kind": "other", "version": 1}', '{"kind": "camrt-batch", "version": 2}',
     '{"kind": "camrt-batch", "version": 1, "asked": {}, "begun": "", "state": "", "listed": 1, "parts": -1}',
     '{"kind": "camrt-batch", "version": 1, "asked": {}, "begun": "", "state": "", "listed": 1, "parts": "many"}',
+    '{"kind": "camrt-batch", "version": 1, "asked": {}, "begun": "", "state": "", "listed": 1, "parts": 1000000000000000000}',
+    '{"kind": "camrt-batch", "version": 1, "asked": {}, "begun": 7, "state": "", "listed": 1, "parts": 1}',
+    "[" * 100_000,
 ])  # fmt: skip
 def test_a_manifest_that_is_damaged_is_told(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
@@ -68,7 +71,7 @@ def test_a_manifest_that_is_damaged_is_told(tmp_path, text):
         Manifest.open(Store(str(tmp_path)))
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"part": 9, "bytes": 1, "photos": 1, "rows": 1, "outcomes": {}}', '{"part": "0"}'])
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"part": 9, "bytes": 1, "photos": 1, "rows": 1, "outcomes": {}}', '{"part": "0"}', '{"part": -1, "bytes": 1, "photos": 1, "rows": 1, "outcomes": {}}', '{"part": 0, "bytes": 1e23, "photos": 1, "rows": 1, "outcomes": {}}'])
 def test_a_line_that_is_damaged_is_told(tmp_path, line):
     begun(tmp_path, 4, [0])
     (tmp_path / "manifest" / "00000.jsonl").write_text(line + "\n")
