@@ -361,7 +361,7 @@ def test_a_photo_is_not_blamed_for_workers_that_others_kill(tiny_bundle, slow_ph
     done = threading.Event()
 
     def kill_now_and_then():
-        for pause in (1.5, 0.6, 0.7, 0.6):
+        for pause in (1.5, 0.9):  # under way, and again while it is looked for what killed it
             if done.wait(pause):
                 return
             for pid in children_of(os.getpid()):
