@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from camrt.errors import (
+        BatchError,
         BundleError,
         CamrtError,
         DeviceMemoryError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from camrt.stream import Failure
 
 _HOME = {
+    "BatchError": "errors",
     "BundleError": "errors",
     "CamrtError": "errors",
     "DeviceMemoryError": "errors",
@@ -61,6 +63,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BatchError",
     "BundleError",
     "CamrtError",
     "DeviceMemoryError",

@@ -144,7 +144,7 @@ def duration(seconds: float) -> str:
     """Return seconds as people say them.
 
     >>> duration(42), duration(125), duration(7300), duration(200_000)
-    ('42 s', '2 min 5 s', '2 h 2 min', '2 d 8 h')
+    ('42 s', '2 min 5 s', '2 h 1 min', '2 d 7 h')
     """
     whole = round(seconds)
     for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):

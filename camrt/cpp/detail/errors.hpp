@@ -87,6 +87,11 @@ class ExplanationError : public CamrtError {
     using CamrtError::CamrtError;
 };
 
+/// A dataset of explanations cannot be written, read or gone on with.
+class BatchError : public CamrtError {
+    using CamrtError::CamrtError;
+};
+
 namespace detail {
 
 template <class E>
@@ -112,6 +117,7 @@ template <class E>
         {"UnknownTarget", raise_as<UnknownTarget>},
         {"MethodUnavailable", raise_as<MethodUnavailable>},
         {"ExplanationError", raise_as<ExplanationError>},
+        {"BatchError", raise_as<BatchError>},
     };
     for (const Row& row : rows) {
         if (name == row.name) row.raise(text);
