@@ -32,7 +32,7 @@ from camrt.scale.job import SHARD_SIZE
 from camrt.scale.local import local
 
 LINE = 220  # bytes of a shard in the manifest
-SHARD = 100  # photos, in the measurement of throughput
+SHARD = 25  # photos, in the measurement of throughput
 
 
 class Timed(Watch):
