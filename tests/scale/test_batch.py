@@ -276,6 +276,7 @@ def test_a_photo_that_never_ends_is_found_and_recorded(tiny_bundle, tmp_path, de
     assert frame.error["03.png"] == "The photo killed its worker: nothing was done for 1.5 s."
 
 
+@pytest.mark.slow
 def test_many_photos_that_kill_are_no_stop_where_others_do_not(tiny_bundle, tmp_path, decoder):
     photos = make_photos(tmp_path / "photos", 14)
     for i in range(2, 13):
