@@ -78,9 +78,7 @@ def ask(
 
     Examples
     --------
-    >>> manifest = ask("shapes", "photos", "heatmaps", top=2).run()  # doctest: +SKIP
-    >>> manifest.outcomes  # doctest: +SKIP
-    {'ok': 1998, 'unreadable': 1}
+    ``ask("shapes", "photos", "heatmaps", top=2).run().outcomes`` is, for instance, ``{"ok": 1998, "unreadable": 1}``.
     """
     if shard_size < 1:
         raise ParameterError(f"shard_size must be at least 1 photo, got {shard_size}.")

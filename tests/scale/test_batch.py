@@ -18,6 +18,7 @@ import pytest
 
 from camrt.errors import BatchError
 from camrt.image import upsample
+from camrt.scale import keeper
 from camrt.scale.asked import ask
 from camrt.scale.local import local
 
@@ -276,20 +277,21 @@ def test_a_photo_that_never_ends_is_found_and_recorded(tiny_bundle, tmp_path, de
     assert frame.error["03.png"] == "The photo killed its worker: nothing was done for 1.5 s."
 
 
-@pytest.mark.slow
-def test_many_photos_that_kill_are_no_stop_where_others_do_not(tiny_bundle, tmp_path, decoder):
-    photos = make_photos(tmp_path / "photos", 14)
-    for i in range(2, 13):
+def test_many_photos_that_kill_are_no_stop_where_others_do_not(tiny_bundle, tmp_path, decoder, monkeypatch):
+    monkeypatch.setattr(keeper, "MOST_KILLERS", 3)
+    photos = make_photos(tmp_path / "photos", 8)
+    for i in range(2, 7):
         mark(photos / f"{i:02d}.png", POISON)
     manifest = run(ask(tiny_bundle, [str(photos)], str(tmp_path / "out")))
-    assert (manifest.photos, manifest.outcomes["crashed"]) == (14, 11)
+    assert (manifest.photos, manifest.outcomes["crashed"]) == (8, 5)
 
 
-def test_photos_that_all_kill_are_not_the_photos_fault(tiny_bundle, tmp_path, decoder):
-    photos = make_photos(tmp_path / "photos", 12)
+def test_photos_that_all_kill_are_not_the_photos_fault(tiny_bundle, tmp_path, decoder, monkeypatch):
+    monkeypatch.setattr(keeper, "MOST_KILLERS", 3)
+    photos = make_photos(tmp_path / "photos", 5)
     for photo in photos.iterdir():
         mark(photo, POISON)
-    with pytest.raises(BatchError, match=r"The first 10 photos of part 0 all kill the worker \(signal SIGSEGV\)\. It is not the photos"):
+    with pytest.raises(BatchError, match=r"The first 3 photos of part 0 all kill the worker \(signal SIGSEGV\)\. It is not the photos"):
         run(ask(tiny_bundle, [str(photos)], str(tmp_path / "out")))
 
 
