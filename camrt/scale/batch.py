@@ -93,7 +93,7 @@ class Batch:
         lost = manifest.forget_lost(verify=self.verify)
         tidy(store, manifest)
         watch.begin(manifest, listing, lost)
-        if manifest.done != manifest.parts:
+        if manifest.done != manifest.parts and manifest.state != RUNNING:
             manifest.write(RUNNING)
         jobs = (Job(number, *listing.place(number)) for number in manifest.missing())
         try:
@@ -113,7 +113,6 @@ class Batch:
         if manifest.state != FINISHED:
             manifest.write(FINISHED)
         return manifest
-
 
     def _listing(self, store: Store, manifest: Manifest, watch: Watch) -> Listing:
         """Return what is to be explained: what the dataset was begun with, or what is found now."""

@@ -20,7 +20,7 @@ from camrt import __version__
 from camrt.errors import BatchError
 from camrt.scale.job import Shard
 from camrt.scale.schema import OUTCOMES
-from camrt.scale.shard import data_file
+from camrt.scale.shard import DATA, data_file
 from camrt.scale.store import Store, is_temporary
 
 FILE, FOLDER = "manifest.json", "manifest"
@@ -73,17 +73,14 @@ class Manifest:
             There is a dataset of another question, or something else.
         """
         asked = json.loads(json.dumps(asked))
-        if store.read(FILE) is None:
-            others = [name for name in store.names("") if not (name.startswith(".") or is_temporary(name))]
-            if others:
-                raise BatchError(f"{store} holds other files ({', '.join(others[:5])}). Choose a folder of its own.")
-            manifest = cls(store, asked)
-            manifest.write()
-            return manifest
-        there = cls.open(store)
-        if there.state == LISTING:
+        there = None if store.size(FILE) is None else cls.open(store)
+        others = [name for name in store.names("") if not (name.startswith(".") or is_temporary(name))]
+        if there is None and others:
+            raise BatchError(f"{store} holds other files ({', '.join(others[:5])}). Choose a folder of its own.")
+        if there is None or there.state == LISTING:
             there = cls(store, asked)
             there.write()
+            return there
         before, now = _flat(there.asked), _flat(asked)
         differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if differing:
@@ -204,7 +201,13 @@ class Manifest:
         verify : bool, default False
             And those whose bytes have another checksum.
         """
-        is_lost = self._is_damaged if verify else self._is_gone
+        sizes = self._store.sizes(DATA)  # one question for all: object stores take their time for each
+
+        def is_lost(line: Line) -> bool:
+            file = data_file(line["part"])
+            gone = sizes.get(file.removeprefix(f"{DATA}/")) != line["bytes"]
+            return gone or (verify and self._sha256(file) != line["sha256"])
+
         lost = 0
         for number, lines in list(self._files()):
             kept = [line for line in lines if not is_lost(line)]
@@ -218,12 +221,8 @@ class Manifest:
                 self._last = kept
         return lost
 
-    def _is_gone(self, line: Line) -> bool:
-        return self._store.size(data_file(line["part"])) != int(line["bytes"])
-
-    def _is_damaged(self, line: Line) -> bool:
-        data = self._store.read(data_file(line["part"]))
-        return data is None or hashlib.sha256(data).hexdigest() != str(line["sha256"])
+    def _sha256(self, file: str) -> str:
+        return hashlib.sha256(self._store.read(file) or b"").hexdigest()
 
     def write(self, state: str | None = None) -> None:
         """Write manifest.json, and perhaps a new state."""

@@ -118,6 +118,14 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of what is in a folder, by name; nothing where there is no folder."""
+        try:
+            with os.scandir(self._at(folder)) as entries:
+                return {entry.name: entry.stat(follow_symlinks=entry.is_file()).st_size for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
     def names(self, folder: str) -> list[str]:
         """Return the names of what is in a folder, sorted; none where there is no folder."""
         try:
@@ -218,13 +226,16 @@ class Bucket(Store):
             return None
 
     @as_os_errors()
-    def names(self, folder: str) -> list[str]:
+    def sizes(self, folder: str) -> dict[str, int]:
         self._fs.invalidate_cache()
         try:
-            found = self._fs.ls(self._path(folder), detail=False)
+            found = self._fs.ls(self._path(folder), detail=True)
         except FileNotFoundError:
-            return []
-        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+            return {}
+        return {one["name"].rstrip("/").rpartition("/")[2]: int(one.get("size") or 0) for one in found}
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(self.sizes(folder))
 
     @as_os_errors()
     def remove(self, name: str) -> None:

@@ -39,6 +39,13 @@ def test_what_is_written_is_read(store):
     assert store.read("a/b.bin") == b"new"
 
 
+def test_the_sizes_of_a_folder_are_told_at_once(store):
+    store.write("a/b", b"123")
+    store.write("a/c", b"")
+    assert store.sizes("a") == {"b": 3, "c": 0}
+    assert store.sizes("nowhere") == {}
+
+
 def test_what_is_not_there_is_none(store):
     assert store.read("a") is None
     assert store.size("a/b") is None
